@@ -1,0 +1,51 @@
+//! Drivers for the xio framework. One folder and one feature each; the same files inside: `mod.rs`
+//! with wire format, options and contract notes, `options.rs`, `driver.rs`.
+//!
+//! | driver | unit | what it is for |
+//! |---|---|---|
+//! | [`tcp`] | stream | TCP client and server |
+//! | [`loop_`] | stream, message | pairs inside one process |
+//! | [`void`] | stream, message | swallows writes, finishes reads at once; for measuring |
+//! | [`null`] | as below | does nothing; for measuring and testing |
+//! | [`pick`] | as its branches | sends each op to the branch an attr names, reads from any |
+//! | [`frame`] | stream to message | length-delimited messages |
+//! | [`queue`] | as below | bounded write queue |
+
+use std::sync::Arc;
+
+use xio_core::Driver;
+
+#[cfg(feature = "frame")]
+pub mod frame;
+#[cfg(feature = "loop")]
+pub mod loop_;
+#[cfg(feature = "null")]
+pub mod null;
+#[cfg(feature = "pick")]
+pub mod pick;
+#[cfg(feature = "queue")]
+pub mod queue;
+#[cfg(feature = "tcp")]
+pub mod tcp;
+#[cfg(feature = "void")]
+pub mod void;
+
+/// Every driver that was compiled in, in the order of their names.
+pub fn all() -> Vec<Arc<dyn Driver>> {
+    vec![
+        #[cfg(feature = "frame")]
+        frame::driver(),
+        #[cfg(feature = "loop")]
+        loop_::driver(),
+        #[cfg(feature = "null")]
+        null::driver(),
+        #[cfg(feature = "pick")]
+        pick::driver(),
+        #[cfg(feature = "queue")]
+        queue::driver(),
+        #[cfg(feature = "tcp")]
+        tcp::driver(),
+        #[cfg(feature = "void")]
+        void::driver(),
+    ]
+}

@@ -1,0 +1,122 @@
+//! A stack and where to, as one string: `queue/frame/tcp @ 127.0.0.1:7000`. For a flag, a variable,
+//! a log line. Invariant: a printed endpoint reads back to an equal one.
+//!
+//! The separator is an `@` with white space on both sides, behind a whole spec. A preset's `@`
+//! stands where a level is expected and a value's `@` inside parentheses, so neither can be taken
+//! for it; in the contact behind it, an `@` means nothing.
+
+use std::fmt;
+use std::str::FromStr;
+
+use xio_core::{Contact, Stack};
+
+use crate::bind;
+use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::registry::Registry;
+use crate::spec::{self, StackSpec};
+
+/// A stack with a contact. The two stay separate values; only the text joins them.
+///
+/// ```
+/// use xio_stacks::Endpoint;
+/// let e: Endpoint = "queue/frame/tcp @ 127.0.0.1:7000".parse().unwrap();
+/// assert_eq!(e.stack.to_string(), "queue/frame/tcp");
+/// assert_eq!(e.contact.text(), Some("127.0.0.1:7000"));
+/// assert!("tcp@127.0.0.1:7000".parse::<Endpoint>().is_err());
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// The stack.
+    pub stack: StackSpec,
+    /// Where to; [`Contact::None`] where the text has no `@`.
+    pub contact: Contact,
+}
+
+impl Endpoint {
+    /// Joins a stack and a contact.
+    pub fn new(stack: StackSpec, contact: impl Into<Contact>) -> Self {
+        Self { stack, contact: contact.into() }
+    }
+
+    /// Binds the stack, and checks that the registry allows the contact.
+    ///
+    /// # Errors
+    /// As [`StackSpec::bind`]; E042 for a contact that is not allowed.
+    pub fn bind(&self, registry: &Registry) -> Result<(Stack, Contact), Diagnostics> {
+        self.bind_read(Vec::new(), registry)
+    }
+
+    fn bind_read(&self, mut found: Vec<Diagnostic>, registry: &Registry) -> Result<(Stack, Contact), Diagnostics> {
+        if let Err(e) = registry.allows_contact(&self.contact) {
+            found.push(Diagnostic::error("E042", e.what()));
+        }
+        let stack = bind::finish(bind::check(&self.stack, found, registry, &mut |_, _| ()))?;
+        Ok((stack, self.contact.clone()))
+    }
+}
+
+impl Registry {
+    /// Reads an endpoint and binds it: every finding in one report.
+    ///
+    /// # Errors
+    /// All that is wrong with the text, its names and values, how the levels fit, and the contact.
+    pub fn endpoint(&self, text: &str) -> Result<(Stack, Contact), Diagnostics> {
+        let (endpoint, soft) = read(text)?;
+        endpoint.bind_read(soft, self)
+    }
+}
+
+impl FromStr for Endpoint {
+    type Err = Diagnostics;
+
+    /// Reads an endpoint.
+    ///
+    /// # Errors
+    /// What is wrong with the spec, as its own `parse`, or with the contact, E013.
+    fn from_str(text: &str) -> Result<Self, Diagnostics> {
+        let (endpoint, soft) = read(text)?;
+        if soft.is_empty() { Ok(endpoint) } else { Err(Diagnostics::new(text, soft)) }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.stack.fmt(f)?;
+        if self.contact.is_none() { Ok(()) } else { write!(f, " @ {}", self.contact) }
+    }
+}
+
+fn read(text: &str) -> Result<(Endpoint, Vec<Diagnostic>), Diagnostics> {
+    let mut parsed = spec::endpoint(text)?;
+    let contact = match parsed.end.map(|start| contact(text, start)) {
+        None => Contact::None,
+        Some(Ok(contact)) => contact,
+        Some(Err(d)) => {
+            parsed.soft.push(*d);
+            return Err(Diagnostics::new(text, parsed.soft));
+        }
+    };
+    Ok((Endpoint { stack: parsed.stack, contact }, parsed.soft))
+}
+
+fn contact(text: &str, start: usize) -> Result<Contact, Box<Diagnostic>> {
+    let rest = &text[start..];
+    if rest.trim().is_empty() {
+        let d = Diagnostic::error("E013", "expected a contact behind ` @ `").at(text.len()..text.len(), "");
+        return Err(Box::new(d.help("as in `tcp @ 127.0.0.1:7000`; a stack without a contact has no `@`")));
+    }
+    Contact::parse(rest).map_err(|e| {
+        let (what, at) = place(e.what(), rest);
+        let end = rest[at..].chars().next().map_or(at, |c| at + c.len_utf8());
+        Box::new(Diagnostic::error("E013", what.to_owned()).at(start + at..start + end, ""))
+    })
+}
+
+/// Takes the `(at byte n)` off a contact's error, which has no other way to say where.
+fn place<'a>(what: &'a str, rest: &str) -> (&'a str, usize) {
+    let split = what.strip_suffix(')').and_then(|w| w.rsplit_once(" (at byte "));
+    match split.and_then(|(w, n)| Some((w, n.parse::<usize>().ok()?))) {
+        Some((w, n)) if rest.is_char_boundary(n) => (w, n),
+        _ => (what, 0),
+    }
+}

@@ -1,0 +1,6 @@
+//! Tests of `xio-stacks` from outside: one binary, since linking is what takes time.
+
+mod binding;
+mod diagnostics;
+mod drivers;
+mod laws;

@@ -1,0 +1,40 @@
+//! The loops this framework's figures are measured against, and the arithmetic that turns
+//! rounds of samples into a ratio.
+//!
+//! Holds: plain sockets ([`raw`]), bare virtual calls and tokio's levels ([`layers`]), Globus XIO
+//! as a child process ([`globus`]), CPU placement ([`placement`]), interleaved rounds
+//! ([`rounds`]) and a counting allocator ([`counting`]).
+//!
+//! Invariant: this crate knows nothing of the framework it is a baseline for, so that a change
+//! there can never move the line it is held to.
+//!
+//! Does not: judge. It says what the ratio is and whether a bar given by the caller is met.
+//!
+//! Linux only: the placement and the spinning loops ask the kernel directly.
+//!
+//! ```no_run
+//! use xio_peers::placement::Placement;
+//! use xio_peers::rounds::{Better, Contender, Ratio, interleave};
+//! use xio_peers::{raw, sample::Sample};
+//!
+//! # fn ours() -> std::io::Result<Sample> { raw::pingpong(Placement::TwoCpus, 64, 3000) }
+//! let results = interleave(9, 1, &mut [
+//!     Contender::new("raw", || raw::pingpong(Placement::TwoCpus, 64, 3000)),
+//!     Contender::new("ours", ours),
+//! ])?;
+//! let time = |i: usize| results[i].figures(|s| s.ns_per_op);
+//! let ratio = Ratio::of(&time(1), &time(0), Better::Lower)?;
+//! println!("{ratio}");
+//! assert!(ratio.meets(1.10));
+//! # Ok::<(), std::io::Error>(())
+//! ```
+
+pub mod buffer;
+pub mod counting;
+pub mod globus;
+pub mod layers;
+pub mod pair;
+pub mod placement;
+pub mod raw;
+pub mod rounds;
+pub mod sample;

@@ -1,0 +1,619 @@
+//! What ops carry, kind by kind. Invariant of a read: `got` bytes of this level's turn are in the
+//! target and never more than `room` fit. Invariant of a write: `moved <= total`, and the pieces a
+//! level added or put in place are taken off again when the op leaves that level.
+
+use bytes::BytesMut;
+use smallvec::SmallVec;
+
+use crate::buffer::{Chunk, Piece, Pieces, Room, Target, total};
+use crate::contact::Contact;
+use crate::cx::Cx;
+use crate::driver::LinkPart;
+use crate::engine::pump::Transfer;
+use crate::engine::walk::Settled;
+use crate::error::ErrorKind;
+use crate::handle::CloseMode;
+use crate::io::{Direction, Io};
+
+/// The chunks of a take read.
+pub type Chunks = SmallVec<[Chunk; 1]>;
+
+/// What a read carries: where its bytes go, how many it wants, how many it has.
+pub struct ReadBody {
+    pub(crate) target: Target,
+    /// Bytes put in since the owner of `target` asked.
+    pub(crate) got: usize,
+    /// Bytes that still fit.
+    pub(crate) room: usize,
+    /// Least bytes before the read is done.
+    pub(crate) wait_for: usize,
+    /// `got` when the level was last asked; no change means no progress.
+    pub(crate) mark: usize,
+    saved: Vec<SavedRead>,
+    touched: bool,
+}
+
+/// The read as the level above wants it, while a level below it works for the level between.
+struct SavedRead {
+    node: u8,
+    /// `None`: the target stayed, with less room.
+    target: Option<Target>,
+    got: usize,
+    room: usize,
+    wait_for: usize,
+    mark: usize,
+}
+
+/// What a level's own buffer came to: the bytes that the level below gave.
+pub struct Below {
+    /// The buffer given to `pass_into`; empty after `pass_take`.
+    pub buf: BytesMut,
+    /// The chunks of a `pass_take`.
+    pub chunks: Chunks,
+    /// How many bytes came.
+    pub got: usize,
+}
+
+impl ReadBody {
+    pub(crate) const fn empty() -> Self {
+        Self {
+            target: Target::none(),
+            got: 0,
+            room: 0,
+            wait_for: 1,
+            mark: 0,
+            saved: Vec::new(),
+            touched: false,
+        }
+    }
+
+    pub(crate) fn ask(&mut self, target: Target, room: usize, wait_for: usize) {
+        self.room = room.min(target.room());
+        self.target = target;
+        self.got = 0;
+        self.mark = 0;
+        self.wait_for = wait_for;
+        self.touched = false;
+    }
+
+    /// Bytes that still fit.
+    pub fn room(&self) -> usize {
+        self.room
+    }
+
+    /// Least bytes that still have to come before the read is done.
+    pub fn wanted(&self) -> usize {
+        self.wait_for.saturating_sub(self.got)
+    }
+
+    /// Bytes put in so far.
+    pub fn got(&self) -> usize {
+        self.got
+    }
+
+    /// Whether the reader takes chunks; else it has a buffer to fill.
+    pub fn is_take(&self) -> bool {
+        matches!(self.target, Target::Take(_))
+    }
+
+    /// Copies in what fits; says how much.
+    #[inline]
+    pub fn put(&mut self, bytes: &[u8]) -> usize {
+        let n = self.target.put(self.room, bytes);
+        self.moved(n);
+        n
+    }
+
+    /// Moves in what fits, without a copy where the reader takes; the rest stays in `chunk`. Says
+    /// how much moved.
+    #[inline]
+    pub fn put_chunk(&mut self, chunk: &mut Chunk) -> usize {
+        let n = self.target.put_chunk(self.room, chunk);
+        self.moved(n);
+        n
+    }
+
+    /// Gives back what `pass_into` or `pass_take` of this level put in place, with what came; the
+    /// read is again as the level above wants it. After `pass_part` there is nothing to give back
+    /// but the count.
+    pub fn below(&mut self) -> Below {
+        let mut out = Below { buf: BytesMut::new(), chunks: Chunks::new(), got: self.got };
+        let Some(saved) = self.saved.pop() else {
+            out.got = 0;
+            return out;
+        };
+        match self.restore(saved) {
+            Some(Target::Fill(buf)) => out.buf = buf,
+            Some(Target::Take(chunks)) => out.chunks = chunks,
+            Some(Target::Lent(..)) | None => {}
+        }
+        out
+    }
+
+    /// Takes the last `n` bytes out of the target again. For a level that had the level below write
+    /// straight into the owner's buffer and then had to give up.
+    pub fn take_back(&mut self, n: usize) -> bytes::Bytes {
+        let n = n.min(self.got);
+        self.got -= n;
+        self.room += n;
+        self.target.take_back(n)
+    }
+
+    /// Receives until enough is there or nothing more comes.
+    #[inline]
+    pub(crate) fn transfer(&mut self, io: &Io) -> Transfer {
+        let Io::Recv(sock) = io else { return Transfer::Failed(ErrorKind::Contract.into()) };
+        loop {
+            if self.room == 0 {
+                return Transfer::Done;
+            }
+            match sock.0.recv(&mut self.room_for_io()) {
+                Ok(0) => return Transfer::Failed(ErrorKind::Eof.into()),
+                Ok(n) => {
+                    self.moved(n);
+                    if self.got >= self.wait_for {
+                        return Transfer::Done;
+                    }
+                }
+                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
+                    if self.wait_for == 0 {
+                        return Transfer::Done;
+                    }
+                    return Transfer::Block(sock.clone(), Direction::Read);
+                }
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(e) => return Transfer::Failed(e.into()),
+            }
+        }
+    }
+
+    /// Whether a read that a level finished itself has enough.
+    #[inline]
+    pub(crate) fn settle(&mut self, borders: bool) -> Settled {
+        if borders || self.got >= self.wait_for || self.room == 0 {
+            return Settled::Enough;
+        }
+        if self.got == self.mark {
+            return Settled::Stuck(ErrorKind::NoProgress);
+        }
+        self.mark = self.got;
+        Settled::More
+    }
+
+    pub(crate) fn room_for_io(&mut self) -> Room<'_> {
+        Room::new(&mut self.target, self.room)
+    }
+
+    #[inline]
+    pub(crate) fn moved(&mut self, n: usize) {
+        self.got += n;
+        self.room -= n;
+        self.touched = true;
+    }
+
+    /// Notes that a level finished the read itself, though perhaps with nothing (a message may be
+    /// empty).
+    pub(crate) fn touch(&mut self) {
+        self.touched = true;
+    }
+
+    pub(crate) fn put_below(&mut self, node: u8, target: Target, most: usize, wait_for: usize) {
+        let room = most.min(target.room());
+        let saved = SavedRead {
+            node,
+            target: Some(std::mem::replace(&mut self.target, target)),
+            got: self.got,
+            room: self.room,
+            wait_for: self.wait_for,
+            mark: self.mark,
+        };
+        self.saved.push(saved);
+        self.room = room;
+        self.got = 0;
+        self.mark = 0;
+        self.wait_for = wait_for;
+    }
+
+    pub(crate) fn limit_below(&mut self, node: u8, most: usize, wait_for: usize) {
+        let saved = SavedRead {
+            node,
+            target: None,
+            got: self.got,
+            room: self.room,
+            wait_for: self.wait_for,
+            mark: self.mark,
+        };
+        self.saved.push(saved);
+        self.room = self.room.min(most);
+        self.got = 0;
+        self.mark = 0;
+        self.wait_for = wait_for;
+    }
+
+    /// The level at `node` lets the op go: whatever it put in place and did not ask back is dropped.
+    /// Says whether the level moved bytes itself.
+    #[inline]
+    pub(crate) fn leave(&mut self, node: u8) -> bool {
+        if !self.saved.is_empty() {
+            self.leave_saved(node);
+        }
+        std::mem::replace(&mut self.touched, false)
+    }
+
+    #[cold]
+    fn leave_saved(&mut self, node: u8) {
+        while self.saved.last().is_some_and(|s| s.node >= node) {
+            if let Some(saved) = self.saved.pop() {
+                self.restore(saved);
+            }
+        }
+    }
+
+    fn restore(&mut self, saved: SavedRead) -> Option<Target> {
+        let got = self.got;
+        self.got = saved.got;
+        self.room = saved.room;
+        self.wait_for = saved.wait_for;
+        self.mark = saved.mark;
+        match saved.target {
+            Some(target) => Some(std::mem::replace(&mut self.target, target)),
+            None => {
+                self.moved(got);
+                None
+            }
+        }
+    }
+}
+
+/// What a write carries: its pieces, and how many of their bytes are through.
+pub struct WriteBody {
+    pub(crate) pieces: Pieces,
+    /// Bytes of all pieces.
+    pub(crate) total: usize,
+    /// Bytes that the level below has taken.
+    pub(crate) moved: usize,
+    /// `moved` when the level was last asked.
+    pub(crate) mark: usize,
+    /// How many pieces at the front levels have added, and their bytes.
+    leads: u16,
+    lead_bytes: usize,
+    /// Ends of the messages in a batch, in bytes of `pieces` from the front; empty: one message.
+    pub(crate) ends: Vec<usize>,
+    saved: Vec<SavedWrite>,
+    touched: bool,
+}
+
+struct SavedWrite {
+    node: u8,
+    pieces: Pieces,
+    total: usize,
+    moved: usize,
+    leads: u16,
+    lead_bytes: usize,
+    ends: Vec<usize>,
+}
+
+impl WriteBody {
+    pub(crate) const fn empty() -> Self {
+        Self {
+            pieces: SmallVec::new_const(),
+            total: 0,
+            moved: 0,
+            mark: usize::MAX,
+            leads: 0,
+            lead_bytes: 0,
+            ends: Vec::new(),
+            saved: Vec::new(),
+            touched: false,
+        }
+    }
+
+    pub(crate) fn ask(&mut self, pieces: Pieces) {
+        self.total = total(&pieces);
+        self.pieces = pieces;
+        self.moved = 0;
+        self.mark = usize::MAX;
+        self.leads = 0;
+        self.lead_bytes = 0;
+        self.ends.clear();
+        self.touched = false;
+    }
+
+    /// The pieces, all that are to be written; the first [`moved`](Self::moved) bytes are through.
+    pub fn pieces(&self) -> &[Piece] {
+        &self.pieces
+    }
+
+    /// Bytes to write in all.
+    pub fn len(&self) -> usize {
+        self.total
+    }
+
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.total == 0
+    }
+
+    /// Bytes that are through.
+    pub fn moved(&self) -> usize {
+        self.moved
+    }
+
+    /// The ends of the messages in this write, in bytes from the front. Only a level that declares
+    /// it understands batches ever sees more than one message.
+    pub fn messages(&self) -> impl Iterator<Item = std::ops::Range<usize>> + '_ {
+        let one = [self.total];
+        let n = self.ends.len().max(1);
+        (0..n).scan(0, move |from, i| {
+            let end = self.ends.get(i).copied().unwrap_or(one[0]);
+            let range = *from..end;
+            *from = end;
+            Some(range)
+        })
+    }
+
+    /// How many messages this write carries.
+    pub fn message_count(&self) -> usize {
+        self.ends.len().max(1)
+    }
+
+    /// A second owner of every piece; see [`Piece::share`].
+    pub fn share(&mut self) -> Pieces {
+        self.pieces.iter_mut().map(Piece::share).collect()
+    }
+
+    /// The owned, changeable buffer, where the write was given one as its only piece.
+    pub fn owned_mut(&mut self) -> Option<&mut BytesMut> {
+        match &mut self.pieces[..] {
+            [one] => one.owned_mut(),
+            _ => None,
+        }
+    }
+
+    /// Counts everything as through.
+    #[inline]
+    pub fn take_all(&mut self) {
+        self.moved = self.total;
+        self.touched = true;
+    }
+
+    pub(crate) fn take_part(&mut self, bytes: usize) {
+        self.moved = self.total.min(self.moved.saturating_add(bytes));
+        self.touched = true;
+    }
+
+    /// Sends until all is gone or nothing more fits.
+    #[inline]
+    pub(crate) fn transfer(&mut self, io: &Io) -> Transfer {
+        let Io::Send(sock) = io else { return Transfer::Failed(ErrorKind::Contract.into()) };
+        while self.moved < self.total {
+            match sock.0.send(&self.pieces, self.moved) {
+                Ok(0) => return Transfer::Failed(ErrorKind::NoProgress.into()),
+                Ok(n) => self.take_part(n),
+                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
+                    return Transfer::Block(sock.clone(), Direction::Write);
+                }
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(e) => return Transfer::Failed(e.into()),
+            }
+        }
+        Transfer::Done
+    }
+
+    /// Whether a write that a level finished itself has gone.
+    #[inline]
+    pub(crate) fn settle(&mut self, _borders: bool) -> Settled {
+        if self.moved == self.total {
+            return Settled::Enough;
+        }
+        if self.moved == self.mark || (self.mark == usize::MAX && self.moved == 0) {
+            return Settled::Stuck(ErrorKind::NoProgress);
+        }
+        self.mark = self.moved;
+        Settled::More
+    }
+
+    #[inline]
+    pub(crate) fn lead(&mut self, lead: Piece) {
+        self.total += lead.len();
+        self.lead_bytes += lead.len();
+        self.leads += 1;
+        self.pieces.insert(0, lead);
+    }
+
+    pub(crate) fn replace(&mut self, node: u8, pieces: Pieces) {
+        let new_total = total(&pieces);
+        let saved = SavedWrite {
+            node,
+            pieces: std::mem::replace(&mut self.pieces, pieces),
+            total: std::mem::replace(&mut self.total, new_total),
+            moved: std::mem::take(&mut self.moved),
+            leads: std::mem::take(&mut self.leads),
+            lead_bytes: std::mem::take(&mut self.lead_bytes),
+            ends: std::mem::take(&mut self.ends),
+        };
+        self.mark = usize::MAX;
+        self.saved.push(saved);
+    }
+
+    #[inline]
+    pub(crate) fn leave(&mut self, node: u8) -> bool {
+        if !self.saved.is_empty() {
+            self.leave_saved(node);
+        }
+        std::mem::replace(&mut self.touched, false)
+    }
+
+    #[cold]
+    fn leave_saved(&mut self, node: u8) {
+        while self.saved.last().is_some_and(|s| s.node >= node) {
+            let Some(s) = self.saved.pop() else { return };
+            let all = self.moved == self.total;
+            self.pieces = s.pieces;
+            self.total = s.total;
+            self.moved = if all { s.total } else { s.moved };
+            self.leads = s.leads;
+            self.lead_bytes = s.lead_bytes;
+            self.ends = s.ends;
+        }
+    }
+
+    /// Gives the owner's pieces back, without what levels added, and how many of their bytes went.
+    pub(crate) fn give_back(&mut self) -> (Pieces, usize) {
+        self.leave_saved(0);
+        let n = self.moved.saturating_sub(self.lead_bytes).min(self.total - self.lead_bytes);
+        let mut pieces = std::mem::take(&mut self.pieces);
+        if self.leads > 0 {
+            pieces.drain(..usize::from(self.leads).min(pieces.len()));
+        }
+        (pieces, n)
+    }
+}
+
+/// What an open carries.
+#[derive(Default)]
+pub struct OpenBody {
+    pub(crate) contact: Contact,
+    pub(crate) links: Vec<(u8, LinkPart)>,
+}
+
+impl OpenBody {
+    /// Where to, as given to this branch.
+    pub fn contact(&self) -> &Contact {
+        &self.contact
+    }
+
+    /// Changes where to, for the levels below.
+    pub fn set_contact(&mut self, contact: Contact) {
+        self.contact = contact;
+    }
+
+    /// What this level knew of the accepted link, if the open is over one (a passive open).
+    pub fn link(&mut self, cx: &Cx<'_>) -> Option<LinkPart> {
+        let i = self.links.iter().position(|(n, _)| *n == cx.node)?;
+        Some(self.links.swap_remove(i).1)
+    }
+
+    /// Whether the open is over an accepted link.
+    pub fn is_passive(&self) -> bool {
+        !self.links.is_empty()
+    }
+}
+
+/// What a close carries.
+#[derive(Default)]
+pub struct CloseBody {
+    pub(crate) mode: CloseMode,
+}
+
+impl CloseBody {
+    /// How to close.
+    pub fn mode(&self) -> CloseMode {
+        self.mode
+    }
+}
+
+/// An op that carries nothing.
+#[derive(Default)]
+pub struct PlainBody {
+    _none: (),
+}
+
+/// What a wait for readiness carries.
+pub struct ReadyBody {
+    pub(crate) direction: Direction,
+}
+
+impl ReadyBody {
+    /// Which transfer is waited for.
+    pub fn direction(&self) -> Direction {
+        self.direction
+    }
+}
+
+impl Default for ReadyBody {
+    fn default() -> Self {
+        Self { direction: Direction::Read }
+    }
+}
+
+/// What an accept carries: what each level knows of the new link.
+#[derive(Default)]
+pub struct AcceptBody {
+    pub(crate) links: Vec<(u8, LinkPart)>,
+    pub(crate) local: Contact,
+    pub(crate) peer: Contact,
+}
+
+impl AcceptBody {
+    /// Leaves what this level knows of the link for the level that opens it.
+    pub fn set_link(&mut self, cx: &Cx<'_>, part: LinkPart) {
+        self.links.push((cx.node, part));
+    }
+
+    /// Says who the two ends are. Called by the transport; a level above may refine it.
+    pub fn set_contacts(&mut self, local: Contact, peer: Contact) {
+        self.local = local;
+        self.peer = peer;
+    }
+}
+
+/// What the start of a server carries.
+#[derive(Default)]
+pub struct ListenBody {
+    pub(crate) contact: Contact,
+}
+
+impl ListenBody {
+    /// Going down: where to listen. Coming up: where a client connects to.
+    pub fn contact(&self) -> &Contact {
+        &self.contact
+    }
+
+    /// Changes it.
+    pub fn set_contact(&mut self, contact: Contact) {
+        self.contact = contact;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lead_and_a_replacement_come_off_again() {
+        let mut w = WriteBody::empty();
+        w.ask(SmallVec::from_iter([Piece::inline(b"hello")]));
+        w.lead(Piece::inline(b"hdr"));
+        w.replace(2, SmallVec::from_iter([Piece::inline(b"x")]));
+        assert_eq!((w.len(), w.moved()), (1, 0));
+        w.take_all();
+        assert!(w.leave(2));
+        assert_eq!((w.len(), w.moved()), (8, 8));
+        let (pieces, n) = w.give_back();
+        assert_eq!((&*pieces[0], n), (&b"hello"[..], 5));
+    }
+
+    #[test]
+    fn an_own_buffer_stands_in_and_comes_back() {
+        let mut r = ReadBody::empty();
+        r.ask(Target::Fill(BytesMut::with_capacity(8)), 8, 1);
+        r.put_below(3, Target::Fill(BytesMut::with_capacity(4)), usize::MAX, 4);
+        assert_eq!((r.room(), r.wanted()), (4, 4));
+        r.put(b"abcd");
+        let b = r.below();
+        assert_eq!((&b.buf[..], b.got, r.got(), r.room()), (&b"abcd"[..], 4, 0, 8));
+        r.limit_below(3, 2, 1);
+        assert_eq!(r.put(b"xyz"), 2);
+        assert_eq!((r.below().got, r.got(), r.room()), (2, 2, 6));
+    }
+
+    #[test]
+    fn a_batch_knows_its_messages() {
+        let mut w = WriteBody::empty();
+        w.ask(SmallVec::from_iter([Piece::inline(b"aabbb")]));
+        assert_eq!(w.messages().collect::<Vec<_>>(), [0..5]);
+        w.ends = vec![2, 2, 5];
+        assert_eq!(w.messages().collect::<Vec<_>>(), [0..2, 2..2, 2..5]);
+    }
+}

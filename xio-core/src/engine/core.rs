@@ -1,0 +1,436 @@
+//! One handle or server: its levels, its ops, its one lock. Invariant: an op is in exactly one
+//! place: in its slab entry, in the hands of the loop, or out with a thread that does its I/O or
+//! work; the entry's state says which.
+
+use std::collections::VecDeque;
+
+use slab::Slab;
+use smallvec::SmallVec;
+
+use crate::attr::OpAttrs;
+use crate::buffer::Chunk;
+use crate::cx::Event;
+use crate::driver::OpKind;
+use crate::engine::shared::Shared;
+use crate::error::{Error, Place};
+use crate::io::{Direction, IoDone, Sock};
+use crate::level::{Level, Reason};
+use crate::op::{Act, AnyCell, Cell, Kind, OpId, Read, Write};
+use crate::plan::Plan;
+use crate::reactor::Bell;
+use crate::stack::Stack;
+use crate::stats::Counts;
+use crate::sync::{Arc, Mutex, MutexGuard};
+use crate::time::Time;
+
+/// Where an op goes on when it runs again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Step {
+    /// Down into this level (or END: the bottom was passed).
+    Enter(u8),
+    /// Up from this level.
+    Leave(u8),
+    /// A level answered; what it asked for runs first.
+    Acted { node: u8, act: Act, phase: Phase },
+    /// The work of this level is done.
+    Worked(u8),
+}
+
+/// In which call a level answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Down,
+    Up,
+    Own,
+}
+
+/// Where an op is.
+#[derive(Debug)]
+pub(crate) enum State {
+    /// In the run queue.
+    Ready(Step),
+    /// Waits for a place among the user's outstanding ops.
+    Admission(Step),
+    /// Waits at this level's gate.
+    Gate(u8),
+    /// Held by this level.
+    Held(u8),
+    /// Its request is queued, to be tried when the lock is free.
+    Io,
+    /// Its socket is being watched.
+    Armed(Sock, Direction),
+    /// With a thread that does its I/O, work or pool job. The bell reaches a blocking caller.
+    Out(Option<Arc<Bell>>),
+    /// Waits for what this level delivers.
+    Inbox(u8),
+    /// A close that waits for ops to finish.
+    Barrier(Step),
+    /// An open that waits until what is below is closed again.
+    Unwind(Step),
+    /// Finished; its owner has yet to collect it.
+    Finished,
+}
+
+pub(crate) struct Entry {
+    pub(crate) generation: u32,
+    pub(crate) kind: OpKind,
+    pub(crate) origin: u8,
+    pub(crate) at: u8,
+    /// Counted among the levels' gates on its path.
+    pub(crate) gated: bool,
+    pub(crate) cancel: Option<Reason>,
+    pub(crate) state: State,
+    pub(crate) cell: Option<AnyCell>,
+    pub(crate) timer: Option<(Time, u64)>,
+    /// Answer of a token that came before the op was put away.
+    pub(crate) early: Option<Early>,
+    /// A future's waker that came while the op was out.
+    pub(crate) waker: Option<std::task::Waker>,
+    /// The owner went while the op was out.
+    pub(crate) deserted: bool,
+}
+
+pub(crate) enum Early {
+    Retry,
+    Pass,
+    Finish(Result<(), Error>),
+}
+
+/// Something to do under the lock.
+pub(crate) enum Task {
+    Op(OpId),
+    IoDone { node: u8, tag: u32, done: IoDone },
+    Timer { node: u8, tag: u32, alive: Arc<crate::sync::AtomicBool> },
+    Woken(u8),
+    Event(Event),
+    Cancel(OpId, Reason),
+    Fail { node: u8, error: Error },
+    Delivered(u8),
+}
+
+/// What a level has, beside its own state.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct NodeState {
+    pub(crate) opened: bool,
+    /// Ops in or below it that came through its gate, by direction.
+    pub(crate) busy: [u16; 2],
+}
+
+/// What lies undisturbed most of the time; made when first needed.
+#[derive(Default)]
+pub(crate) struct Rare {
+    pub(crate) inbox: Vec<(u8, VecDeque<Chunk>)>,
+    pub(crate) inbox_limit: usize,
+    pub(crate) failed: Vec<(u8, Error)>,
+    pub(crate) on_stop: Vec<Box<dyn FnOnce() + Send>>,
+    pub(crate) on_free: Vec<Box<dyn FnOnce() + Send>>,
+    pub(crate) on_event: Option<Box<dyn FnMut(&Event) + Send>>,
+    pub(crate) events: VecDeque<Event>,
+    /// Read data that came for a reader who had gone.
+    pub(crate) leftover: VecDeque<(Chunk, OpAttrs)>,
+    pub(crate) idle: [Option<std::time::Duration>; 2],
+    pub(crate) progress: [Time; 2],
+    pub(crate) counts: Option<Box<[Counts]>>,
+}
+
+/// What one direction of a handle has outstanding.
+#[derive(Default)]
+pub(crate) struct Side {
+    pub(crate) ops: u32,
+    pub(crate) bytes: usize,
+    pub(crate) waiting: VecDeque<OpId>,
+}
+
+/// Named limits of outstanding ops, a handle and direction.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) ops: u32,
+    pub(crate) bytes: usize,
+}
+
+/// Where a handle or server is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Status {
+    Opening,
+    Open,
+    Closing,
+    Closed,
+}
+
+/// Somebody to wake once the lock is free.
+pub(crate) enum Signal {
+    Bell(Arc<Bell>),
+    Waker(std::task::Waker),
+    /// The last hold on a handle whose users have gone.
+    Free(Arc<Core>),
+}
+
+pub(crate) struct Inner {
+    pub(crate) me: std::sync::Weak<Core>,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) stack: Stack,
+    pub(crate) ops: Slab<Entry>,
+    pub(crate) generation: u32,
+    /// What a level asked for in the call under way.
+    pub(crate) posts: Vec<Task>,
+    pub(crate) runq: VecDeque<Task>,
+    /// Ops whose requests are to be tried.
+    pub(crate) ios: VecDeque<OpId>,
+    pub(crate) nodes: SmallVec<[NodeState; 4]>,
+    pub(crate) gates: VecDeque<(u8, OpKind, OpId)>,
+    pub(crate) barriers: Vec<OpId>,
+    pub(crate) status: Status,
+    pub(crate) poisoned: Option<Error>,
+    pub(crate) eof: bool,
+    /// The last blocking read had to wait, so the next one probably has to.
+    pub(crate) slow_reads: bool,
+    pub(crate) shut: bool,
+    pub(crate) sides: [Side; 2],
+    pub(crate) limits: Limits,
+    pub(crate) signals: SmallVec<[Signal; 1]>,
+    pub(crate) calls: VecDeque<AnyCell>,
+    pub(crate) calling: bool,
+    pub(crate) rare: Option<Box<Rare>>,
+    pub(crate) sample: u32,
+    pub(crate) lap: Option<(u8, Time)>,
+    pub(crate) spare_read: Option<Box<Cell<Read>>>,
+    pub(crate) spare_write: Option<Box<Cell<Write>>>,
+    /// Dropped once the lock is free.
+    pub(crate) garbage: Vec<Box<dyn Level>>,
+}
+
+pub(crate) struct Tree {
+    pub(crate) levels: Vec<Box<dyn Level>>,
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) inner: Inner,
+}
+
+/// A handle or server, shared between its users, its levels' tokens and its reactor.
+pub(crate) struct Core {
+    pub(crate) tree: Mutex<Tree>,
+    pub(crate) shared: Arc<Shared>,
+    /// Where it is known to its engine.
+    pub(crate) key: u64,
+}
+
+impl Core {
+    /// Takes the lock. Every guard ends in [`crate::engine::leave`].
+    #[inline]
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Tree> {
+        self.tree.lock()
+    }
+}
+
+impl Drop for Core {
+    fn drop(&mut self) {
+        self.shared.forget(self.key);
+        let tree = self.tree.get_mut();
+        if let Some(rare) = &mut tree.inner.rare {
+            // Free tasks run last in, first out.
+            while let Some(f) = rare.on_free.pop() {
+                f();
+            }
+        }
+    }
+}
+
+impl Inner {
+    pub(crate) fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_with(|| Box::new(Rare { inbox_limit: 256 * 1024, ..Rare::default() }))
+    }
+
+    pub(crate) fn new_id(&mut self, kind: OpKind, origin: u8, at: u8, state: State) -> OpId {
+        self.generation = self.generation.wrapping_add(1).max(1);
+        let generation = self.generation;
+        let slot = self.ops.insert(Entry {
+            generation,
+            kind,
+            origin,
+            at,
+            gated: false,
+            cancel: None,
+            state,
+            cell: None,
+            timer: None,
+            early: None,
+            waker: None,
+            deserted: false,
+        });
+        OpId { slot: u32::try_from(slot).unwrap_or(u32::MAX), generation }
+    }
+
+    #[inline]
+    pub(crate) fn entry(&mut self, id: OpId) -> Option<&mut Entry> {
+        self.ops.get_mut(id.slot as usize).filter(|e| e.generation == id.generation)
+    }
+
+    /// Puts an op away in a state.
+    pub(crate) fn park<K: Kind>(&mut self, plan: &Plan, mut cell: Box<Cell<K>>, state: State) -> OpId {
+        let head = &mut cell.head;
+        if head.id.is_none() {
+            head.id = self.new_id(K::KIND, head.origin, head.at, State::Finished);
+        }
+        let (id, at, origin) = (head.id, head.at, head.origin);
+        let admitted = !matches!(state, State::Finished | State::Admission(_));
+        let deadline = head.deadline;
+        let any = K::wrap(cell);
+        let Some(entry) = self.entry(id) else { return id };
+        entry.at = at;
+        entry.state = state;
+        entry.cell = Some(any);
+        let needs_timer = entry.timer.is_none() && deadline != Time::NEVER && !matches!(entry.state, State::Finished);
+        if admitted {
+            self.hold_gates(plan, id, K::KIND, at, origin);
+        }
+        if needs_timer {
+            let key = self.shared.timers.deadline(deadline, self.me.clone(), id);
+            if let Some(entry) = self.entry(id) {
+                entry.timer = Some((deadline, key));
+            }
+        }
+        id
+    }
+
+    /// Counts an op that is put away in the gates it has come through.
+    pub(crate) fn hold_gates(&mut self, plan: &Plan, id: OpId, kind: OpKind, at: u8, origin: u8) {
+        let kp = plan.kind(kind);
+        if !kp.any_gate {
+            return;
+        }
+        let Some(entry) = self.entry(id) else { return };
+        let waits_at = matches!(entry.state, State::Gate(n) if n == at);
+        if std::mem::replace(&mut entry.gated, true) {
+            return;
+        }
+        let side = usize::from(kind == OpKind::Write);
+        let mut n = if waits_at { plan.parent(at) } else { at };
+        while n > origin {
+            if kp.gate[usize::from(n)] {
+                self.nodes[usize::from(n)].busy[side] += 1;
+            }
+            n = plan.parent(n);
+        }
+    }
+
+    /// Takes a parked op out, to run it. It no longer counts in any gate; the loop is about to move
+    /// it, and nobody else runs before it is put away again.
+    pub(crate) fn take(&mut self, plan: &Plan, id: OpId) -> Option<AnyCell> {
+        let entry = self.entry(id)?;
+        let cell = entry.cell.take()?;
+        self.release_gates(plan, id);
+        Some(cell)
+    }
+
+    pub(crate) fn release_gates(&mut self, plan: &Plan, id: OpId) {
+        let Some(entry) = self.entry(id) else { return };
+        if !std::mem::replace(&mut entry.gated, false) {
+            return;
+        }
+        let (kind, at, origin) = (entry.kind, entry.at, entry.origin);
+        let waits_at = matches!(entry.state, State::Gate(n) if n == at);
+        let kp = plan.kind(kind);
+        let side = usize::from(kind == OpKind::Write);
+        let mut n = if waits_at { plan.parent(at) } else { at };
+        while n > origin {
+            if kp.gate[usize::from(n)] {
+                let busy = &mut self.nodes[usize::from(n)].busy[side];
+                *busy = busy.saturating_sub(1);
+            }
+            n = plan.parent(n);
+        }
+    }
+
+    /// Whether an op must wait before it enters this level.
+    #[inline]
+    pub(crate) fn gate_shut(&self, kind: OpKind, node: u8, mine: OpId) -> bool {
+        let side = usize::from(kind == OpKind::Write);
+        self.nodes[usize::from(node)].busy[side] > 0 || (!self.gates.is_empty() && self.is_waiting(kind, node, mine))
+    }
+
+    /// Whether somebody else stands at the gate before `mine`.
+    #[cold]
+    fn is_waiting(&self, kind: OpKind, node: u8, mine: OpId) -> bool {
+        match self.gates.iter().find(|(n, k, _)| *n == node && *k == kind) {
+            Some((_, _, first)) => *first != mine,
+            None => false,
+        }
+    }
+
+    /// Lets the first waiter of each open gate through.
+    pub(crate) fn open_gates(&mut self) {
+        if self.gates.is_empty() {
+            return;
+        }
+        let mut seen: SmallVec<[(u8, OpKind); 4]> = SmallVec::new();
+        let mut i = 0;
+        while i < self.gates.len() {
+            let (node, kind, id) = self.gates[i];
+            let side = usize::from(kind == OpKind::Write);
+            if seen.contains(&(node, kind)) || self.nodes[usize::from(node)].busy[side] > 0 {
+                i += 1;
+                continue;
+            }
+            seen.push((node, kind));
+            self.gates.remove(i);
+            if let Some(e) = self.entry(id) {
+                e.state = State::Ready(Step::Enter(node));
+                self.runq.push_back(Task::Op(id));
+            }
+        }
+    }
+
+    /// Frees an op's number and tells closes that wait.
+    pub(crate) fn free_id(&mut self, plan: &Plan, id: OpId) {
+        if id.is_none() {
+            return;
+        }
+        self.release_gates(plan, id);
+        let Some(entry) = self.entry(id) else { return };
+        let timer = entry.timer.take();
+        self.ops.remove(id.slot as usize);
+        if let Some((at, key)) = timer {
+            self.shared.timers.remove(at, key);
+        }
+        if !self.barriers.is_empty() {
+            self.recheck_barriers();
+        }
+    }
+
+    #[cold]
+    fn recheck_barriers(&mut self) {
+        for id in std::mem::take(&mut self.barriers) {
+            if let Some(e) = self.entry(id) {
+                if let State::Barrier(step) = e.state {
+                    e.state = State::Ready(step);
+                    self.runq.push_back(Task::Op(id));
+                }
+            }
+        }
+    }
+
+    pub(crate) fn place(&self, node: u8) -> Option<Place> {
+        let n = usize::from(node).checked_sub(1)?;
+        self.stack.nodes().get(n).map(|n| n.place.clone())
+    }
+
+    /// A read cell, used before if there is one.
+    #[inline]
+    pub(crate) fn read_cell(&mut self) -> Box<Cell<Read>> {
+        self.spare_read.take().unwrap_or_else(Cell::boxed)
+    }
+
+    /// A write cell, used before if there is one.
+    #[inline]
+    pub(crate) fn write_cell(&mut self) -> Box<Cell<Write>> {
+        self.spare_write.take().unwrap_or_else(Cell::boxed)
+    }
+
+    pub(crate) fn nothing_to_do(&self) -> bool {
+        self.runq.is_empty()
+            && self.ios.is_empty()
+            && self.signals.is_empty()
+            && self.calls.is_empty()
+            && self.garbage.is_empty()
+            && self.gates.is_empty()
+    }
+}

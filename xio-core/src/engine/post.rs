@@ -1,0 +1,218 @@
+//! The ways into and out of a handle's lock. Invariant: a thread holds at most one lock; what is
+//! asked of another handle meanwhile waits in this thread's list until the lock is free; user
+//! callbacks run last, with no lock held, never nested.
+
+use std::cell::{Cell as Flag, RefCell};
+use std::collections::VecDeque;
+use std::ops::{Deref, DerefMut};
+
+use crate::engine::core::{Core, Signal, Tree};
+use crate::engine::run::Turn;
+use crate::error::{Error, ErrorKind};
+use crate::op::OpId;
+use crate::sync::{Arc, MutexGuard};
+
+/// What a token asks of its handle.
+pub(crate) enum Post {
+    Retry(OpId),
+    Fail(OpId, Error),
+    Dropped(OpId),
+    Woken(u8),
+    /// The last user of the handle has gone.
+    LastUser,
+}
+
+thread_local! {
+    static IN_LANE: Flag<bool> = const { Flag::new(false) };
+    static DRAINING: Flag<bool> = const { Flag::new(false) };
+    static CALLING: Flag<bool> = const { Flag::new(false) };
+    static ENGINE: Flag<bool> = const { Flag::new(false) };
+    static POSTS: RefCell<VecDeque<(Arc<Core>, Post)>> = const { RefCell::new(VecDeque::new()) };
+    static CALLERS: RefCell<VecDeque<Arc<Core>>> = const { RefCell::new(VecDeque::new()) };
+}
+
+/// A handle's lock, taken.
+pub(crate) struct Lane<'a> {
+    core: &'a Arc<Core>,
+    tree: MutexGuard<'a, Tree>,
+}
+
+impl<'a> Lane<'a> {
+    #[inline]
+    pub(crate) fn enter(core: &'a Arc<Core>) -> Self {
+        debug_assert!(!IN_LANE.get(), "a thread takes one handle's lock at a time");
+        let tree = core.lock();
+        IN_LANE.set(true);
+        Self { core, tree }
+    }
+
+    /// Lets the lock go, where nothing was left to do.
+    #[inline]
+    pub(crate) fn leave_quiet(self) {
+        drop(self);
+        if POSTS.with_borrow(|p| !p.is_empty()) {
+            settle();
+        }
+    }
+
+    /// Lets the lock go and does everything that was posted: requests, wake-ups, answers to other
+    /// handles, callbacks. The only way out but [`leave_quiet`](Self::leave_quiet).
+    pub(crate) fn leave(mut self) {
+        let core = self.core;
+        if self.tree.inner.nothing_to_do() {
+            self.leave_quiet();
+            return core.shared.note_timers();
+        }
+        let mut turn = Turn::default();
+        loop {
+            self.tree.run();
+            let Some(job) = self.tree.next_io() else { break };
+            if turn.is_over() {
+                self.tree.put_back(job);
+                core.shared.inject(core.clone());
+                break;
+            }
+            drop(self);
+            let back = job.perform(&core.shared);
+            self = Self::enter(core);
+            self.tree.resume(back, &mut turn);
+        }
+        let signals = std::mem::take(&mut self.tree.inner.signals);
+        let garbage = std::mem::take(&mut self.tree.inner.garbage);
+        let calls = !self.tree.inner.calling && self.tree.inner.has_calls();
+        drop(self);
+        for s in signals {
+            match s {
+                Signal::Bell(b) => b.ring(),
+                Signal::Waker(w) => w.wake(),
+                Signal::Free(core) => drop(core),
+            }
+        }
+        discard(garbage);
+        core.shared.note_timers();
+        if calls {
+            CALLERS.with_borrow_mut(|c| c.push_back(core.clone()));
+        }
+        settle();
+    }
+}
+
+impl Drop for Lane<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        IN_LANE.set(false);
+    }
+}
+
+impl Deref for Lane<'_> {
+    type Target = Tree;
+    #[inline]
+    fn deref(&self) -> &Tree {
+        &self.tree
+    }
+}
+
+impl DerefMut for Lane<'_> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut Tree {
+        &mut self.tree
+    }
+}
+
+/// Asks a handle something; at once, or when this thread has let its lock go.
+pub(crate) fn post(core: Arc<Core>, post: Post) {
+    if IN_LANE.get() || DRAINING.get() {
+        // The thread-local list outlives every lock of this thread.
+        let _ = POSTS.try_with(|p| p.borrow_mut().push_back((core, post)));
+        return;
+    }
+    apply(&core, post);
+}
+
+fn apply(core: &Arc<Core>, post: Post) {
+    if matches!(post, Post::LastUser) {
+        return crate::handle::close_unheld(core);
+    }
+    let mut lane = Lane::enter(core);
+    match post {
+        Post::Retry(id) => lane.token_retry(id),
+        Post::Fail(id, e) => lane.token_fail(id, e),
+        Post::Dropped(id) => lane.token_fail(id, Error::new(ErrorKind::Dropped)),
+        Post::LastUser => {}
+        Post::Woken(node) => lane.inner.runq.push_back(crate::engine::core::Task::Woken(node)),
+    }
+    lane.leave();
+}
+
+/// Works off this thread's lists: answers to other handles first, then callbacks.
+fn settle() {
+    if DRAINING.get() || IN_LANE.get() {
+        return;
+    }
+    DRAINING.set(true);
+    while let Some((core, p)) = POSTS.with_borrow_mut(VecDeque::pop_front) {
+        apply(&core, p);
+    }
+    DRAINING.set(false);
+    if CALLING.get() {
+        return;
+    }
+    CALLING.set(true);
+    while let Some(core) = CALLERS.with_borrow_mut(VecDeque::pop_front) {
+        call_back(&core);
+    }
+    CALLING.set(false);
+}
+
+/// Runs the callbacks of one handle, one after the other; whoever comes meanwhile only queues.
+fn call_back(core: &Arc<Core>) {
+    {
+        let mut lane = Lane::enter(core);
+        if lane.inner.calling {
+            return lane.leave_quiet();
+        }
+        lane.inner.calling = true;
+        lane.leave_quiet();
+    }
+    loop {
+        let mut lane = Lane::enter(core);
+        let next = lane.next_call();
+        if next.is_none() {
+            lane.inner.calling = false;
+        }
+        lane.leave_quiet();
+        let Some(call) = next else { return };
+        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)).is_err() {
+            let mut lane = Lane::enter(core);
+            lane.poison(Error::new(ErrorKind::Panicked).detail("a callback panicked"));
+            lane.leave();
+        }
+    }
+}
+
+/// Drops levels, whose drop may panic like any other code of theirs.
+fn discard(levels: Vec<Box<dyn crate::level::Level>>) {
+    for level in levels {
+        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(level)));
+    }
+}
+
+/// Whether this thread runs a callback for an engine.
+pub(crate) fn in_engine_callback() -> bool {
+    ENGINE.get() && CALLING.get()
+}
+
+/// Marks this thread as turning an engine while the guard lives.
+pub(crate) struct EngineThread(bool);
+
+impl EngineThread {
+    pub(crate) fn enter() -> Self {
+        Self(ENGINE.replace(true))
+    }
+}
+
+impl Drop for EngineThread {
+    fn drop(&mut self) {
+        ENGINE.set(self.0);
+    }
+}

@@ -1,0 +1,145 @@
+//! What happens to an op outside the lock: its system call, its work, its wait. Invariant: no
+//! handle's lock is held anywhere in this file's attempts.
+
+use crate::error::{Error, ErrorKind};
+use crate::engine::core::Step;
+use crate::engine::shared::Shared;
+use crate::io::{Direction, Io, IoDone, Sock};
+use crate::op::{Cell, IoSlot, Job, Kind};
+
+/// How a transfer went.
+#[allow(unreachable_pub, reason = "named by a sealed trait")]
+pub enum Transfer {
+    Done,
+    Block(Sock, Direction),
+    Failed(Error),
+}
+
+/// How an attempt went.
+pub(crate) enum Attempt {
+    /// Go on from here.
+    Go(Step),
+    /// Not ready; the request is still in the op.
+    Block(Sock, Direction),
+    /// The pool has to run it.
+    Pool(PoolJob),
+}
+
+/// A request that may block, and gives what the op waits for.
+pub(crate) type PoolJob = Box<dyn FnOnce() -> IoDone + Send>;
+
+/// Tries what the op at its level asks for.
+#[inline]
+pub(crate) fn attempt<K: Kind>(shared: &Shared, cell: &mut Cell<K>) -> Attempt {
+    let at = cell.head.at;
+    match &cell.head.io {
+        IoSlot::Ask(io @ (Io::Recv(_) | Io::Send(_))) => match K::transfer(&mut cell.body, io) {
+            Transfer::Done => {
+                cell.head.io = IoSlot::None;
+                K::leave_level(&mut cell.body, at);
+                Attempt::Go(Step::Leave(at))
+            }
+            Transfer::Block(sock, direction) => Attempt::Block(sock, direction),
+            Transfer::Failed(e) => {
+                cell.head.io = IoSlot::None;
+                cell.head.error = Some(e);
+                Attempt::Go(Step::Leave(at))
+            }
+        },
+        _ => control(shared, cell),
+    }
+}
+
+/// Everything but transfers.
+fn control<K: Kind>(shared: &Shared, cell: &mut Cell<K>) -> Attempt {
+    let at = cell.head.at;
+    let io = match std::mem::replace(&mut cell.head.io, IoSlot::None) {
+        IoSlot::Ask(io) => io,
+        IoSlot::Work(job) => {
+            if let Ok(job) = job.downcast::<Job<K>>() {
+                job(&mut cell.body);
+            }
+            return Attempt::Go(Step::Worked(at));
+        }
+        other => {
+            cell.head.io = other;
+            return Attempt::Go(Step::Enter(at));
+        }
+    };
+    let done = match io {
+        Io::Recv(_) | Io::Send(_) | Io::None => IoDone::Done,
+        Io::Resolve { host, port } => {
+            let reactor = shared.reactor.clone();
+            if reactor.is_virtual() {
+                result(reactor.resolve(&host, port), IoDone::Addresses)
+            } else {
+                return Attempt::Pool(Box::new(move || result(reactor.resolve(&host, port), IoDone::Addresses)));
+            }
+        }
+        Io::Blocking(f) => {
+            let job: PoolJob = Box::new(move || result(f(), IoDone::Value));
+            if shared.reactor.is_virtual() { job() } else { return Attempt::Pool(job) }
+        }
+        Io::Connect(what) => match shared.reactor.connect(what.0, &what.1) {
+            Ok((sock, false)) => {
+                cell.head.io = IoSlot::Ask(Io::Connecting(sock.clone()));
+                return Attempt::Block(sock, Direction::Write);
+            }
+            Ok((sock, true)) => result(sock.0.finish_connect(), IoDone::Connected),
+            Err(e) => IoDone::Failed(e),
+        },
+        Io::Connecting(sock) => match sock.0.finish_connect() {
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
+                cell.head.io = IoSlot::Ask(Io::Connecting(sock.clone()));
+                return Attempt::Block(sock, Direction::Write);
+            }
+            other => result(other, IoDone::Connected),
+        },
+        Io::Listen(what) => result(shared.reactor.listen(what.0, &what.1), IoDone::Connected),
+        Io::Adopt(what) => result(shared.reactor.adopt(what.0, &what.1), IoDone::Connected),
+        Io::Accept(sock, options) => match sock.0.accept() {
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
+                cell.head.io = IoSlot::Ask(Io::Accept(sock.clone(), options));
+                return Attempt::Block(sock, Direction::Read);
+            }
+            Ok(c) => {
+                let set = c.sock.0.prepare(&options);
+                result(set.map(|()| c), IoDone::Connected)
+            }
+            Err(e) => IoDone::Failed(e),
+        },
+        Io::ShutdownWrite(sock) => result(sock.0.shutdown_write(), |()| IoDone::Done),
+        Io::Close(sock, linger) => {
+            if linger.is_some() {
+                // A socket whose peer is gone refuses; it closes all the same.
+                let _ = sock.0.set_linger(linger);
+            }
+            drop(sock);
+            IoDone::Done
+        }
+        Io::Ready(sock, direction) => {
+            if !sock.0.is_ready(direction) {
+                cell.head.io = IoSlot::Ask(Io::Ready(sock.clone(), direction));
+                return Attempt::Block(sock, direction);
+            }
+            IoDone::Done
+        }
+    };
+    cell.head.io = IoSlot::Done(done);
+    Attempt::Go(Step::Enter(at))
+}
+
+fn result<T>(r: std::io::Result<T>, ok: impl FnOnce(T) -> IoDone) -> IoDone {
+    match r {
+        Ok(v) => ok(v),
+        Err(e) => IoDone::Failed(e),
+    }
+}
+
+/// The error of a request that was stopped.
+pub(crate) fn stopped(reason: crate::level::Reason) -> Error {
+    match reason {
+        crate::level::Reason::Cancelled => Error::new(ErrorKind::Cancelled),
+        crate::level::Reason::TimedOut => Error::new(ErrorKind::TimedOut),
+    }
+}

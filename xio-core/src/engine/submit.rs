@@ -1,0 +1,594 @@
+//! How a user's op begins, and its three endings: blocking, future, callback. Invariant: one path
+//! starts all three; a blocking caller does its own system calls and its own wait.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use crate::driver::OpKind;
+use crate::engine::core::{Core, State, Status, Step, Tree};
+use crate::engine::end::End;
+use crate::engine::post::Lane;
+use crate::engine::pump::{Attempt, attempt, stopped};
+use crate::engine::run::side_of;
+use crate::engine::walk::Stop;
+use crate::engine::{may_block, turn};
+use crate::error::{Error, ErrorKind};
+use crate::io::{Direction, Io, Sock};
+use crate::level::Reason;
+use crate::op::{Cell, IoSlot, Kind, OpId};
+use crate::reactor::Bell;
+use crate::sync::{Arc, Ordering};
+use crate::time::Time;
+
+/// What became of an op when it was started.
+pub(crate) enum Started<K: Kind> {
+    Done(Box<Cell<K>>),
+    Parked(OpId),
+}
+
+/// A blocking caller's own wait.
+pub(crate) struct Waiting {
+    bell: Arc<Bell>,
+    until: Time,
+}
+
+/// Starts an op whose cell is set up.
+pub(crate) fn start<'a, K: Kind>(
+    core: &'a Arc<Core>,
+    mut lane: Lane<'a>,
+    mut cell: Box<Cell<K>>,
+    no_wait: bool,
+    waiting: Option<&Waiting>,
+) -> Started<K> {
+    let refused = cell.head.error.take().or_else(|| lane.refuse::<K>(&cell, no_wait));
+    if let Some(e) = refused {
+        cell.head.error = Some(e.at(K::KIND, || None));
+        lane.leave_quiet();
+        return Started::Done(cell);
+    }
+    let mut step = Step::Enter(lane.plan.kind(K::KIND).top());
+    if let Some(side) = side_of(K::KIND) {
+        if !lane.inner.may_start(side, cell.head.charge) {
+            let plan = lane.plan.clone();
+            set_bell(&mut cell, waiting);
+            let id = lane.inner.park(&plan, cell, State::Admission(step));
+            lane.inner.sides[side].waiting.push_back(id);
+            lane.leave();
+            return Started::Parked(id);
+        }
+        if K::KIND == OpKind::Read && lane.inner.rare.as_ref().is_some_and(|r| !r.leftover.is_empty())
+            && lane.take_leftover(&mut cell)
+        {
+            lane.leave();
+            return Started::Done(cell);
+        }
+    }
+    match K::KIND {
+        OpKind::Close => lane.inner.status = Status::Closing,
+        OpKind::Shutdown => lane.inner.shut = true,
+        _ => {}
+    }
+    loop {
+        match lane.walk_caught(&mut cell, step) {
+            Stop::Finished => {
+                lane.book(&mut cell);
+                let id = std::mem::replace(&mut cell.head.id, OpId::NONE);
+                if !id.is_none() {
+                    let plan = lane.plan.clone();
+                    lane.inner.free_id(&plan, id);
+                    lane.leave();
+                } else if lane.inner.nothing_to_do() {
+                    lane.leave_quiet();
+                } else {
+                    lane.leave();
+                }
+                return Started::Done(cell);
+            }
+            Stop::Io | Stop::Work => {
+                let id = lane.go_out(&mut cell, waiting);
+                let slow = waiting.is_some() && K::KIND == OpKind::Read && lane.inner.slow_reads;
+                lane.leave();
+                match pump(core, &mut cell, id, waiting, slow) {
+                    Pumped::On(l, s) => {
+                        lane = l;
+                        step = s;
+                    }
+                    Pumped::Park(mut l, attempt) => {
+                        set_bell(&mut cell, waiting);
+                        l.resume_cell(cell, attempt);
+                        l.leave();
+                        return Started::Parked(id);
+                    }
+                }
+            }
+            other => {
+                set_bell(&mut cell, waiting);
+                return park(lane, cell, other);
+            }
+        }
+    }
+}
+
+fn park<K: Kind>(mut lane: Lane<'_>, mut cell: Box<Cell<K>>, stop: Stop) -> Started<K> {
+    if cell.head.id.is_none() {
+        let (origin, at) = (cell.head.origin, cell.head.at);
+        cell.head.id = lane.inner.new_id(K::KIND, origin, at, State::Finished);
+    }
+    let id = cell.head.id;
+    lane.stopped(cell, stop);
+    lane.leave();
+    Started::Parked(id)
+}
+
+fn set_bell<K: Kind>(cell: &mut Cell<K>, waiting: Option<&Waiting>) {
+    if let Some(w) = waiting {
+        cell.end = End::Wait(Some(w.bell.clone()));
+    }
+}
+
+enum Pumped<'a> {
+    On(Lane<'a>, Step),
+    Park(Lane<'a>, Attempt),
+}
+
+/// Does an op's I/O on the caller's own thread, as far as it goes.
+fn pump<'a, K: Kind>(
+    core: &'a Arc<Core>,
+    cell: &mut Cell<K>,
+    id: OpId,
+    waiting: Option<&Waiting>,
+    mut slow: bool,
+) -> Pumped<'a> {
+    let shared = &core.shared;
+    let mut waited = false;
+    let mut spin_until: Option<Instant> = None;
+    loop {
+        if slow {
+            // The last read had to wait, so this one probably has to: look before the attempt.
+            slow = false;
+            if let (Some(w), IoSlot::Ask(Io::Recv(sock))) = (waiting, &cell.head.io) {
+                let sock = sock.clone();
+                if sock.0.spin().is_zero() {
+                    let before = Instant::now();
+                    if let Some(back) = wait_here(core, cell, id, w, &sock, Direction::Read) {
+                        return back;
+                    }
+                    waited = before.elapsed().as_micros() >= 2;
+                }
+            }
+        }
+        match attempt(shared, cell) {
+            Attempt::Go(step) => {
+                let mut lane = Lane::enter(core);
+                if K::KIND == OpKind::Read {
+                    lane.inner.slow_reads = waited;
+                }
+                let step = lane.come_back(cell, id, step);
+                return Pumped::On(lane, step);
+            }
+            Attempt::Block(sock, direction) => {
+                let Some(w) = waiting else {
+                    return Pumped::Park(Lane::enter(core), Attempt::Block(sock, direction));
+                };
+                let spin = sock.0.spin();
+                if !spin.is_zero() && shared.spins() {
+                    let now = Instant::now();
+                    let until = *spin_until.get_or_insert(now + spin);
+                    if now < until && !w.bell.take_ring() {
+                        std::hint::spin_loop();
+                        continue;
+                    }
+                    spin_until = None;
+                }
+                waited = true;
+                if !shared.own_thread {
+                    return Pumped::Park(Lane::enter(core), Attempt::Block(sock, direction));
+                }
+                if let Some(back) = wait_here(core, cell, id, w, &sock, direction) {
+                    return back;
+                }
+            }
+            Attempt::Pool(job) => return Pumped::Park(Lane::enter(core), Attempt::Pool(job)),
+        }
+    }
+}
+
+/// Waits for a socket on this thread. `Some` where the op is not to be tried again.
+fn wait_here<'a, K: Kind>(
+    core: &'a Arc<Core>,
+    cell: &mut Cell<K>,
+    id: OpId,
+    w: &Waiting,
+    sock: &Sock,
+    direction: Direction,
+) -> Option<Pumped<'a>> {
+    let timeout = w.timeout(core);
+    if sock.0.wait_here(direction, &w.bell, timeout).is_none() {
+        return Some(Pumped::Park(Lane::enter(core), Attempt::Block(sock.clone(), direction)));
+    }
+    let rung = w.bell.take_ring();
+    let late = w.until != Time::NEVER && core.shared.now() >= w.until;
+    if !rung && !late {
+        return None;
+    }
+    let mut lane = Lane::enter(core);
+    let asked = lane.inner.entry(id).map_or(Some(Reason::Cancelled), |e| e.cancel);
+    let reason = match (asked, late) {
+        (Some(r), _) => r,
+        (None, true) => Reason::TimedOut,
+        (None, false) => {
+            lane.leave();
+            return None;
+        }
+    };
+    let at = cell.head.at;
+    if lane.levels.is_empty() {
+        cell.head.error = Some(lane.inner.dead());
+    } else {
+        lane.tear(cell);
+        cell.head.error = Some(stopped(reason));
+    }
+    K::leave_level(&mut cell.body, at);
+    let step = lane.come_back(cell, id, Step::Leave(at));
+    Some(Pumped::On(lane, step))
+}
+
+impl Waiting {
+    fn timeout(&self, core: &Core) -> Option<std::time::Duration> {
+        (self.until != Time::NEVER).then(|| self.until.since(core.shared.now()))
+    }
+}
+
+impl Tree {
+    /// Why an op may not start.
+    fn refuse<K: Kind>(&self, cell: &Cell<K>, no_wait: bool) -> Option<Error> {
+        let inner = &self.inner;
+        let wanted = match K::KIND {
+            OpKind::Open | OpKind::Listen => Status::Opening,
+            _ => Status::Open,
+        };
+        if inner.status != wanted {
+            if K::KIND == OpKind::Close && inner.status == Status::Opening {
+                return None;
+            }
+            return Some(inner.dead());
+        }
+        match K::KIND {
+            OpKind::Read if inner.eof && inner.rare.as_ref().is_none_or(|r| r.leftover.is_empty()) => {
+                return Some(ErrorKind::Eof.into());
+            }
+            OpKind::Write | OpKind::Shutdown if inner.shut => {
+                return Some(Error::new(ErrorKind::BrokenPipe).detail("the write side was shut down"));
+            }
+            _ => {}
+        }
+        if let Some(rare) = &inner.rare {
+            let side = side_of(K::KIND);
+            if side.is_some() && !rare.failed.is_empty() {
+                let leads = |n: u8| self.plan.leaf(1) == n || n == 1;
+                if let Some((_, e)) = rare.failed.iter().find(|(n, _)| leads(*n)) {
+                    return Some(e.clone());
+                }
+            }
+        }
+        if no_wait && side_of(K::KIND).is_some_and(|s| !inner.may_start(s, cell.head.charge)) {
+            return Some(ErrorKind::Busy.into());
+        }
+        None
+    }
+
+    /// The caller takes its op out, to do its I/O itself.
+    fn go_out<K: Kind>(&mut self, cell: &mut Cell<K>, waiting: Option<&Waiting>) -> OpId {
+        self.inner.charge(cell);
+        let bell = waiting.map(|w| w.bell.clone());
+        if cell.head.id.is_none() {
+            let (origin, at) = (cell.head.origin, cell.head.at);
+            cell.head.id = self.inner.new_id(K::KIND, origin, at, State::Finished);
+        }
+        let id = cell.head.id;
+        let (at, origin) = (cell.head.at, cell.head.origin);
+        if let Some(e) = self.inner.entry(id) {
+            e.at = at;
+            e.state = State::Out(bell);
+        }
+        let plan = self.plan.clone();
+        self.inner.hold_gates(&plan, id, K::KIND, at, origin);
+        id
+    }
+
+    /// It comes back.
+    fn come_back<K: Kind>(&mut self, cell: &mut Cell<K>, id: OpId, step: Step) -> Step {
+        let plan = self.plan.clone();
+        self.inner.release_gates(&plan, id);
+        self.inner.note_progress(K::KIND);
+        if let Some(e) = self.inner.entry(id) {
+            e.state = State::Ready(step);
+        }
+        if let Some(e) = cell.head.error.take() {
+            let place = self.inner.place(cell.head.at);
+            cell.head.error = Some(e.at(K::KIND, || place));
+        }
+        step
+    }
+
+    /// Gives a new reader what came for one who had gone. Whether that is enough.
+    fn take_leftover<K: Kind>(&mut self, cell: &mut Cell<K>) -> bool {
+        let borders = self.plan.unit.has_borders();
+        let Some(rare) = &mut self.inner.rare else { return false };
+        let Some(body) = K::read_body(&mut cell.body) else { return false };
+        while let Some((mut chunk, attrs)) = rare.leftover.pop_front() {
+            let len = chunk.len();
+            body.put_chunk(&mut chunk);
+            cell.head.attrs = attrs.clone();
+            if !chunk.is_empty() {
+                rare.leftover.push_front((chunk, attrs));
+                if borders {
+                    cell.head.error = Some(Error::new(ErrorKind::Truncated { len }));
+                }
+                return true;
+            }
+            if borders || body.room() == 0 || body.wanted() == 0 {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// A write that stops half way on a stack with borders tears the message it was in.
+    fn tear<K: Kind>(&mut self, cell: &Cell<K>) {
+        if K::KIND != OpKind::Write || !self.plan.unit.has_borders() {
+            return;
+        }
+        let total = K::total(&cell.body);
+        if let Some((_, moved)) = K::moved(&cell.body) {
+            if moved > 0 && moved < total {
+                let text = format!("a stopped write left {moved} of {total} bytes of a message sent");
+                let at = cell.head.at;
+                self.inner.rare().failed.push((at, Error::new(ErrorKind::BrokenPipe).detail(text)));
+            }
+        }
+    }
+
+    /// Takes a finished op out.
+    fn collect<K: Kind>(&mut self, id: OpId) -> Option<Box<Cell<K>>> {
+        let entry = self.inner.entry(id)?;
+        if !matches!(entry.state, State::Finished) {
+            return None;
+        }
+        let mut cell = K::unwrap(entry.cell.take()?)?;
+        let plan = self.plan.clone();
+        self.inner.free_id(&plan, id);
+        cell.head.id = OpId::NONE;
+        Some(cell)
+    }
+}
+
+/// Runs an op to its end on this thread.
+pub(crate) fn block<K: Kind>(
+    core: &Arc<Core>,
+    until: Time,
+    no_wait: bool,
+    setup: impl FnOnce(&mut Tree) -> Box<Cell<K>>,
+) -> Result<Box<Cell<K>>, Error> {
+    may_block()?;
+    let mut lane = Lane::enter(core);
+    let mut cell = setup(&mut lane);
+    cell.end = End::Wait(None);
+    // A lent buffer is inside from here on: unwinding past this frame would free it under the op.
+    let _guard = NoUnwind;
+    let waiting = Waiting { bell: Bell::mine(), until };
+    let done = match start(core, lane, cell, no_wait, Some(&waiting)) {
+        Started::Done(cell) => cell,
+        Started::Parked(id) => wait_parked(core, id, &waiting),
+    };
+    std::mem::forget(_guard);
+    Ok(done)
+}
+
+/// Turns a panic of the engine itself, while it holds lent memory, into an abort.
+struct NoUnwind;
+
+impl Drop for NoUnwind {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::process::abort();
+        }
+    }
+}
+
+fn wait_parked<K: Kind>(core: &Arc<Core>, id: OpId, w: &Waiting) -> Box<Cell<K>> {
+    let mut until = w.until;
+    loop {
+        let mut lane = Lane::enter(core);
+        if let Some(cell) = lane.collect(id) {
+            lane.leave();
+            return cell;
+        }
+        let late = until != Time::NEVER && core.shared.now() >= until;
+        if late {
+            until = Time::NEVER;
+            lane.cancel(id, Reason::TimedOut);
+            lane.leave();
+            continue;
+        }
+        lane.leave();
+        let timeout = (until != Time::NEVER).then(|| until.since(core.shared.now()));
+        if core.shared.own_thread && !core.shared.stopped.load(Ordering::Acquire) {
+            w.bell.wait(timeout);
+            w.bell.take_ring();
+        } else {
+            turn(&core.shared, timeout);
+        }
+    }
+}
+
+/// Starts an op that ends in a callback.
+pub(crate) fn call<K: Kind>(
+    core: &Arc<Core>,
+    setup: impl FnOnce(&mut Tree) -> Box<Cell<K>>,
+    f: impl FnOnce(K::Outcome) + Send + 'static,
+) -> Ticket {
+    let mut lane = Lane::enter(core);
+    let mut cell = setup(&mut lane);
+    cell.end = End::Call(Box::new(f));
+    let ticket = Ticket { core: Arc::downgrade(core), id: OpId::NONE };
+    match start(core, lane, cell, true, None) {
+        Started::Done(cell) => {
+            // Through the handle's queue, so that callbacks of one handle stay one after the other.
+            let mut lane = Lane::enter(core);
+            lane.inner.calls.push_back(K::wrap(cell));
+            lane.leave();
+            ticket
+        }
+        Started::Parked(id) => Ticket { id, ..ticket },
+    }
+}
+
+/// An op under way, to cancel. Dropping it does nothing.
+#[derive(Clone)]
+pub struct Ticket {
+    core: std::sync::Weak<Core>,
+    id: OpId,
+}
+
+impl Ticket {
+    /// Asks the op to stop. It still finishes once, with `Cancelled` or its real result; cancelling
+    /// a finished op does nothing.
+    pub fn cancel(&self) {
+        if let Some(core) = self.core.upgrade() {
+            let mut lane = Lane::enter(&core);
+            lane.cancel(self.id, Reason::Cancelled);
+            lane.leave();
+        }
+    }
+}
+
+impl std::fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Ticket({})", self.id)
+    }
+}
+
+type Setup<K> = Box<dyn FnOnce(&mut Tree) -> Box<Cell<K>> + Send>;
+
+/// An op as a future. It starts when first polled.
+///
+/// # Cancel safety
+/// Dropping it cancels the op. Bytes that had arrived for a read go back to the top of the stack,
+/// and the next read gets them first.
+#[must_use = "futures do nothing unless polled"]
+pub struct OpFuture<K: Kind> {
+    pub(crate) core: Arc<Core>,
+    state: FutureState<K>,
+}
+
+enum FutureState<K: Kind> {
+    New(Setup<K>, bool),
+    Under(OpId),
+    Over,
+}
+
+impl<K: Kind> OpFuture<K> {
+    pub(crate) fn new(core: Arc<Core>, no_wait: bool, setup: Setup<K>) -> Self {
+        Self { core, state: FutureState::New(setup, no_wait) }
+    }
+}
+
+impl<K: Kind> Unpin for OpFuture<K> {}
+
+impl<K: Kind> Future for OpFuture<K> {
+    type Output = K::Outcome;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<K::Outcome> {
+        let me = self.get_mut();
+        let id = match std::mem::replace(&mut me.state, FutureState::Over) {
+            FutureState::New(setup, no_wait) => {
+                let mut lane = Lane::enter(&me.core);
+                let mut cell = setup(&mut lane);
+                cell.end = End::Task(Some(cx.waker().clone()));
+                match start(&me.core, lane, cell, no_wait, None) {
+                    Started::Done(mut cell) => {
+                        let out = K::outcome(&mut cell);
+                        give_cell(&me.core, cell);
+                        return Poll::Ready(out);
+                    }
+                    Started::Parked(id) => id,
+                }
+            }
+            FutureState::Under(id) => id,
+            FutureState::Over => return Poll::Pending,
+        };
+        let mut lane = Lane::enter(&me.core);
+        if let Some(mut cell) = lane.collect::<K>(id) {
+            let out = K::outcome(&mut cell);
+            lane.inner.recycle(K::wrap(cell));
+            lane.leave();
+            return Poll::Ready(out);
+        }
+        lane.set_waker::<K>(id, cx.waker());
+        lane.leave();
+        me.state = FutureState::Under(id);
+        Poll::Pending
+    }
+}
+
+impl<K: Kind> Drop for OpFuture<K> {
+    fn drop(&mut self) {
+        if let FutureState::Under(id) = self.state {
+            let mut lane = Lane::enter(&self.core);
+            lane.desert::<K>(id);
+            lane.leave();
+        }
+    }
+}
+
+/// Keeps a used cell for the next op.
+pub(crate) fn give_cell<K: Kind>(core: &Arc<Core>, mut cell: Box<Cell<K>>) {
+    cell.end = End::Own;
+    if side_of(K::KIND).is_some() {
+        let mut lane = Lane::enter(core);
+        lane.inner.recycle(K::wrap(cell));
+        lane.leave_quiet();
+    }
+}
+
+impl Tree {
+    fn set_waker<K: Kind>(&mut self, id: OpId, waker: &std::task::Waker) {
+        let Some(entry) = self.inner.entry(id) else { return };
+        if let Some(any) = entry.cell.take() {
+            if let Some(mut cell) = K::unwrap(any) {
+                match &mut cell.end {
+                    End::Task(Some(w)) if w.will_wake(waker) => {}
+                    end => *end = End::Task(Some(waker.clone())),
+                }
+                if let Some(e) = self.inner.entry(id) {
+                    e.cell = Some(K::wrap(cell));
+                }
+            }
+        } else {
+            entry.waker = Some(waker.clone());
+        }
+    }
+
+    /// The owner of an op has gone.
+    fn desert<K: Kind>(&mut self, id: OpId) {
+        if let Some(cell) = self.collect::<K>(id) {
+            self.inner.abandon(K::wrap(cell));
+            return;
+        }
+        if let Some(entry) = self.inner.entry(id) {
+            entry.deserted = true;
+            if let Some(any) = entry.cell.take() {
+                if let Some(mut cell) = K::unwrap(any) {
+                    cell.end = End::Gone;
+                    if let Some(e) = self.inner.entry(id) {
+                        e.cell = Some(K::wrap(cell));
+                    }
+                }
+            }
+        }
+        self.cancel(id, Reason::Cancelled);
+    }
+}

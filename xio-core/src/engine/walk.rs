@@ -1,0 +1,314 @@
+//! The loop: moves one op down and up through the levels until it is finished or has to wait. Shape:
+//! the op stays where it is, levels are called through two tight loops over the plan's tables.
+//! Invariant: between two level calls nothing else runs but what the level asked for.
+
+use crate::cx::Cx;
+use crate::driver::OpKind;
+use crate::engine::core::{Phase, Step, Tree};
+use crate::error::{Error, ErrorKind};
+use crate::op::{Act, Cell, IoSlot, Kind, Op, Role};
+use crate::plan::{END, Plan, USER};
+use crate::stats::Stats;
+
+/// Why the loop let go of an op.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// It reached the user.
+    Finished,
+    /// The level that made it is done with it.
+    Freed,
+    /// The gate of this level is shut.
+    Gate(u8),
+    Held(u8),
+    Io,
+    Work,
+    Inbox(u8),
+    /// What a level asked for runs first.
+    Posted(Step),
+    /// A close has to wait for other ops.
+    Barrier(Step),
+    /// An open failed over levels that are open.
+    Unwind(u8),
+}
+
+enum Next {
+    Enter(u8),
+    Leave(u8),
+    Stop(Stop),
+}
+
+/// Runs an op from `step`. `S` counts what each level sees, where the handle was opened for that.
+pub(crate) fn walk<K: Kind, S: Stats>(tree: &mut Tree, cell: &mut Cell<K>, step: Step) -> Stop {
+    let Tree { levels, plan, inner } = tree;
+    let plan: &Plan = plan;
+    let table = plan.kind(K::KIND);
+    let origin = cell.head.origin;
+    let lifecycle = matches!(K::KIND, OpKind::Open | OpKind::Close | OpKind::Listen);
+    let mut cx = Cx { inner, plan, node: USER };
+    let (mut at, down) = match step {
+        Step::Enter(n) => (n, true),
+        Step::Leave(n) => (n, false),
+        step => match resume::<K>(levels, &mut cx, cell, step) {
+            Next::Enter(n) => (n, true),
+            Next::Leave(n) => (n, false),
+            Next::Stop(s) => return s,
+        },
+    };
+    let mut down = down;
+    loop {
+        if std::mem::replace(&mut down, true) {
+            loop {
+                if K::KIND == OpKind::Close && origin == USER && !cx.inner.quiet_user() {
+                    return Stop::Barrier(Step::Enter(at));
+                }
+                if at == END {
+                    at = bottom(&mut cx, cell);
+                    break;
+                }
+                if table.gate[usize::from(at)] && cx.inner.gate_shut(K::KIND, at, cell.head.id) {
+                    cell.head.at = at;
+                    return Stop::Gate(at);
+                }
+                if K::KIND == OpKind::Close && !cx.inner.quiet(plan, at) {
+                    return Stop::Barrier(Step::Enter(at));
+                }
+                cell.head.at = at;
+                cx.node = at;
+                S::down(&mut *cx.inner, at, K::KIND);
+                let act = K::down(&mut *levels[usize::from(at) - 1], &mut cx, Op::new(cell)).act;
+                if !cx.inner.posts.is_empty() {
+                    return Stop::Posted(Step::Acted { node: at, act, phase: Phase::Down });
+                }
+                if act == Act::Pass && K::KIND != OpKind::Close {
+                    at = table.down[usize::from(at)];
+                    continue;
+                }
+                match answered::<K>(&mut cx, cell, at, act, Phase::Down) {
+                    Next::Enter(n) => at = n,
+                    Next::Leave(n) => {
+                        at = n;
+                        break;
+                    }
+                    Next::Stop(s) => return s,
+                }
+            }
+        }
+        loop {
+            if lifecycle {
+                if let Some(stop) = leaving::<K>(&mut cx, cell, at) {
+                    return stop;
+                }
+            }
+            let above = table.up[usize::from(at)];
+            if above <= origin {
+                if lifecycle {
+                    mark_path::<K>(&mut cx, cell, at, origin);
+                }
+                cell.head.at = origin;
+                if origin == USER {
+                    return Stop::Finished;
+                }
+                match own::<K>(levels, &mut cx, cell, origin) {
+                    Next::Enter(n) => {
+                        at = n;
+                        break;
+                    }
+                    Next::Leave(_) => return Stop::Freed,
+                    Next::Stop(s) => return s,
+                }
+            }
+            if lifecycle {
+                mark_path::<K>(&mut cx, cell, at, above);
+            }
+            at = above;
+            cell.head.at = at;
+            cx.node = at;
+            S::up(&mut *cx.inner, at, cell);
+            let act = K::up(&mut *levels[usize::from(at) - 1], &mut cx, Op::new(cell)).act;
+            if !cx.inner.posts.is_empty() {
+                return Stop::Posted(Step::Acted { node: at, act, phase: Phase::Up });
+            }
+            if act == Act::Up {
+                continue;
+            }
+            match answered::<K>(&mut cx, cell, at, act, Phase::Up) {
+                Next::Enter(n) => {
+                    at = n;
+                    break;
+                }
+                Next::Leave(n) => at = n,
+                Next::Stop(s) => return s,
+            }
+        }
+    }
+}
+
+/// Goes on where an op was put away in the middle of a turn.
+#[cold]
+fn resume<K: Kind>(
+    levels: &mut [Box<dyn crate::level::Level>],
+    cx: &mut Cx<'_>,
+    cell: &mut Cell<K>,
+    step: Step,
+) -> Next {
+    match step {
+        Step::Enter(n) => Next::Enter(n),
+        Step::Leave(n) => Next::Leave(n),
+        Step::Acted { node, act, phase: Phase::Own } => own_answered::<K>(cx, cell, node, act),
+        Step::Acted { node, act, phase } => answered::<K>(cx, cell, node, act, phase),
+        Step::Worked(node) => {
+            cell.head.at = node;
+            cx.node = node;
+            let act = K::worked(&mut *levels[usize::from(node) - 1], cx, Op::new(cell)).act;
+            if !cx.inner.posts.is_empty() {
+                return Next::Stop(Stop::Posted(Step::Acted { node, act, phase: Phase::Down }));
+            }
+            answered::<K>(cx, cell, node, act, Phase::Down)
+        }
+    }
+}
+
+/// Turns an answer into the next step.
+fn answered<K: Kind>(cx: &mut Cx<'_>, cell: &mut Cell<K>, node: u8, act: Act, phase: Phase) -> Next {
+    match act {
+        Act::Pass | Act::PassTo => {
+            if K::KIND == OpKind::Close && !cx.inner.quiet_own(cx.plan, node) {
+                return Next::Stop(Stop::Barrier(Step::Acted { node, act, phase }));
+            }
+            if act == Act::Pass {
+                cell.head.error = None;
+                return Next::Enter(cx.plan.kind(K::KIND).down[usize::from(node)]);
+            }
+            match cx.plan.into_branch(K::KIND, node, cell.head.branch) {
+                Some(n) => Next::Enter(n),
+                None => {
+                    let e = Error::new(ErrorKind::Contract)
+                        .detail(format!("passed to branch {}, which there is not", cell.head.branch));
+                    fail(cx, cell, node, e)
+                }
+            }
+        }
+        Act::Up if phase == Phase::Up => Next::Leave(node),
+        Act::Up | Act::Done => match settle(cx, cell, node) {
+            Settled::Enough => Next::Leave(node),
+            Settled::More => Next::Enter(node),
+            Settled::Stuck(kind) => fail(cx, cell, node, Error::new(kind)),
+        },
+        Act::Fail => {
+            let place = cx.inner.place(node);
+            cell.head.error = cell.head.error.take().map(|e| e.at(K::KIND, || place));
+            Next::Leave(node)
+        }
+        Act::Hold => Next::Stop(Stop::Held(node)),
+        Act::Io => Next::Stop(Stop::Io),
+        Act::Work => Next::Stop(Stop::Work),
+        Act::Inbox => Next::Stop(Stop::Inbox(node)),
+        Act::Joined => {
+            // The link is somebody else's now; wait for the next one.
+            cell.body = K::empty();
+            Next::Enter(cx.plan.kind(K::KIND).top())
+        }
+    }
+}
+
+fn fail<K: Kind>(cx: &mut Cx<'_>, cell: &mut Cell<K>, node: u8, error: Error) -> Next {
+    K::leave_level(&mut cell.body, node);
+    let place = cx.inner.place(node);
+    cell.head.error = Some(error.at(K::KIND, || place));
+    Next::Leave(node)
+}
+
+pub(crate) enum Settled {
+    Enough,
+    More,
+    Stuck(ErrorKind),
+}
+
+/// Whether an op that a level finished itself has moved enough.
+#[inline]
+fn settle<K: Kind>(cx: &Cx<'_>, cell: &mut Cell<K>, node: u8) -> Settled {
+    if cell.head.error.is_some() {
+        return Settled::Enough;
+    }
+    K::settle(&mut cell.body, cx.plan.has_borders(node))
+}
+
+/// An op came to the level that made it.
+fn own<K: Kind>(
+    levels: &mut [Box<dyn crate::level::Level>],
+    cx: &mut Cx<'_>,
+    cell: &mut Cell<K>,
+    node: u8,
+) -> Next {
+    if cell.head.role == Role::Unwind {
+        return Next::Leave(node);
+    }
+    cx.node = node;
+    let act = K::own(&mut *levels[usize::from(node) - 1], cx, Op::new(cell)).act;
+    if !cx.inner.posts.is_empty() {
+        return Next::Stop(Stop::Posted(Step::Acted { node, act, phase: Phase::Own }));
+    }
+    own_answered::<K>(cx, cell, node, act)
+}
+
+fn own_answered<K: Kind>(cx: &mut Cx<'_>, cell: &mut Cell<K>, node: u8, act: Act) -> Next {
+    let branch = match act {
+        Act::Pass => cell.head.own_branch,
+        Act::PassTo => {
+            cell.head.own_branch = cell.head.branch;
+            cell.head.branch
+        }
+        Act::Hold => return Next::Stop(Stop::Held(node)),
+        _ => return Next::Stop(Stop::Freed),
+    };
+    cell.head.error = None;
+    cell.head.io = IoSlot::None;
+    match cx.plan.into_branch(K::KIND, node, branch) {
+        Some(n) => Next::Enter(n),
+        None => Next::Stop(Stop::Freed),
+    }
+}
+
+/// Below the last level that sees this kind of op: what nobody handles.
+#[cold]
+fn bottom<K: Kind>(cx: &mut Cx<'_>, cell: &mut Cell<K>) -> u8 {
+    let from = if cell.head.at == USER { 1 } else { cell.head.at };
+    let from = if cell.head.at == cell.head.origin && cell.head.origin != USER {
+        cx.plan.child(cell.head.origin, cell.head.own_branch).unwrap_or(from)
+    } else {
+        from
+    };
+    let leaf = cx.plan.leaf(from);
+    if matches!(K::KIND, OpKind::Read | OpKind::Write | OpKind::Accept | OpKind::Listen) {
+        let place = cx.inner.place(leaf);
+        let e = Error::new(ErrorKind::Unsupported).at(K::KIND, || place);
+        cell.head.error = Some(e);
+    }
+    leaf
+}
+
+/// Bookkeeping of opens and closes as they leave a level upwards.
+fn leaving<K: Kind>(cx: &mut Cx<'_>, cell: &mut Cell<K>, at: u8) -> Option<Stop> {
+    if matches!(K::KIND, OpKind::Open | OpKind::Listen)
+        && cell.head.error.is_some()
+        && cx.inner.opened_below(cx.plan, at).is_some()
+    {
+        cell.head.at = at;
+        return Some(Stop::Unwind(at));
+    }
+    None
+}
+
+/// The levels between `at` and `above` are open now, or closed.
+fn mark_path<K: Kind>(cx: &mut Cx<'_>, cell: &Cell<K>, at: u8, above: u8) {
+    let opened = match K::KIND {
+        OpKind::Open | OpKind::Listen if cell.head.error.is_none() => true,
+        OpKind::Close => false,
+        _ => return,
+    };
+    let mut n = at;
+    while n > above {
+        cx.inner.nodes[usize::from(n)].opened = opened;
+        n = cx.plan.parent(n);
+    }
+}

@@ -1,0 +1,439 @@
+//! The reactor over epoll. Sockets are tried first and enter epoll only when a wait goes through
+//! the reactor; they are edge triggered and registered once. Invariant: an edge that comes while
+//! nobody waits is remembered until the next attempt on that socket, so no wake-up is lost.
+//!
+//! On rustix rather than mio or polling: the engine also needs sendmsg with lists of pieces, receives
+//! into uninitialised memory, ppoll beside an eventfd, and all of that without `unsafe` of its own;
+//! on top of those calls epoll itself is forty lines.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Weak;
+use std::time::{Duration, Instant};
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, epoll, eventfd, poll};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
+use slab::Slab;
+use smallvec::SmallVec;
+
+use super::{Bell, Reactor, Waiter};
+use crate::buffer::{Piece, Room};
+use crate::cntl::Path;
+use crate::contact::Contact;
+use crate::io::{Connected, Direction, RuntimeOption, Sock, Socket, SocketOptions};
+use crate::sync::{Arc, AtomicU32, AtomicU64, Mutex, Ordering};
+use crate::time::Time;
+
+/// Most pieces one sendmsg takes.
+const IOV_MAX: usize = 1024;
+/// Events fetched in one go.
+const EVENTS: usize = 256;
+/// Epoll's number for the eventfd.
+const WAKE: u64 = u64::MAX;
+const UNREGISTERED: u32 = u32::MAX;
+
+pub(crate) struct Epoll {
+    shared: Arc<Set>,
+    wake: OwnedFd,
+    began: Instant,
+    random: AtomicU64,
+}
+
+struct Set {
+    epoll: OwnedFd,
+    sockets: Mutex<Slab<Weak<Stream>>>,
+}
+
+/// A stream socket, connected, connecting or listening.
+struct Stream {
+    fd: OwnedFd,
+    set: Arc<Set>,
+    me: Weak<Stream>,
+    key: AtomicU32,
+    /// Bit 0: an edge for reads came that nobody waited for; bit 1: for writes.
+    ready: AtomicU32,
+    waiters: Mutex<[Option<Waiter>; 2]>,
+    spin: AtomicU64,
+}
+
+impl Epoll {
+    pub(crate) fn new() -> io::Result<Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        epoll::add(&epoll, &wake, epoll::EventData::new_u64(WAKE), epoll::EventFlags::IN)?;
+        let began = Instant::now();
+        let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), std::process::id());
+        Ok(Self {
+            shared: Arc::new(Set { epoll, sockets: Mutex::new(Slab::new()) }),
+            wake,
+            began,
+            random: AtomicU64::new(seed),
+        })
+    }
+}
+
+impl Set {
+    fn stream(self: &Arc<Self>, fd: OwnedFd, spin: Duration) -> Arc<Stream> {
+        let spin = nanos(spin);
+        Arc::new_cyclic(|me| Stream {
+            fd,
+            set: self.clone(),
+            me: me.clone(),
+            key: AtomicU32::new(UNREGISTERED),
+            ready: AtomicU32::new(0),
+            waiters: Mutex::new([None, None]),
+            spin: AtomicU64::new(spin),
+        })
+    }
+}
+
+impl Reactor for Epoll {
+    fn now(&self) -> Time {
+        Time::ZERO + self.began.elapsed()
+    }
+
+    fn random(&self) -> u64 {
+        // splitmix64 over a counter.
+        let mut x = self.random.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed);
+        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        x ^ (x >> 31)
+    }
+
+    fn is_virtual(&self) -> bool {
+        false
+    }
+
+    fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        use std::net::ToSocketAddrs;
+        Ok((host, port).to_socket_addrs()?.collect())
+    }
+
+    fn connect(&self, to: SocketAddr, options: &SocketOptions) -> io::Result<(Sock, bool)> {
+        let socket = new_socket(to, options)?;
+        bind_first(&socket, &options.bind, to)?;
+        let done = match socket.connect(&to.into()) {
+            Ok(()) => true,
+            Err(e) if e.raw_os_error() == Some(Errno::INPROGRESS.raw_os_error()) => false,
+            Err(e) => return Err(e),
+        };
+        Ok((Sock(self.shared.stream(socket.into(), options.spin)), done))
+    }
+
+    fn listen(&self, at: SocketAddr, options: &SocketOptions) -> io::Result<Connected> {
+        let socket = new_socket(at, options)?;
+        if options.reuse {
+            socket.set_reuse_address(true)?;
+        }
+        match options.bind.is_empty() {
+            true => socket.bind(&at.into())?,
+            false => bind_first(&socket, &options.bind, at)?,
+        }
+        socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
+        let local = socket.local_addr()?.as_socket().map(Contact::from).unwrap_or_default();
+        Ok(Connected::new(Sock(self.shared.stream(socket.into(), options.spin)), local, Contact::None))
+    }
+
+    fn adopt(&self, fd: OwnedFd, options: &SocketOptions) -> io::Result<Connected> {
+        let socket = socket2::Socket::from(fd);
+        socket.set_nonblocking(true)?;
+        if socket.r#type()? != socket2::Type::STREAM {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "the descriptor is not a stream socket"));
+        }
+        if socket.local_addr()?.as_socket().is_some() {
+            apply(&socket, options)?;
+        }
+        let (local, peer) = ends(&socket);
+        Ok(Connected::new(Sock(self.shared.stream(socket.into(), options.spin)), local, peer))
+    }
+
+    fn wait(&self, timeout: Option<Duration>, ready: &mut Vec<Waiter>) -> io::Result<()> {
+        let mut events = [const { MaybeUninit::<epoll::Event>::uninit() }; EVENTS];
+        let timeout = timeout.and_then(|t| Timespec::try_from(t).ok());
+        let (events, _) = match epoll::wait(&self.shared.epoll, &mut events[..], timeout.as_ref()) {
+            Ok(e) => e,
+            Err(Errno::INTR) => return Ok(()),
+            Err(e) => return Err(e.into()),
+        };
+        for event in events {
+            let (key, flags) = (event.data.u64(), event.flags);
+            if key == WAKE {
+                let _ = rustix::io::read(&self.wake, &mut [0u8; 8]);
+                continue;
+            }
+            let Some(socket) = usize::try_from(key)
+                .ok()
+                .and_then(|k| self.shared.sockets.lock().get(k).and_then(Weak::upgrade))
+            else {
+                continue;
+            };
+            let broken = flags.intersects(epoll::EventFlags::ERR | epoll::EventFlags::HUP);
+            if broken || flags.intersects(epoll::EventFlags::IN | epoll::EventFlags::RDHUP) {
+                socket.edge(Direction::Read, ready);
+            }
+            if broken || flags.intersects(epoll::EventFlags::OUT) {
+                socket.edge(Direction::Write, ready);
+            }
+        }
+        Ok(())
+    }
+
+    fn wake(&self) {
+        let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+    }
+
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.shared.epoll.as_fd())
+    }
+}
+
+impl Stream {
+    fn edge(&self, direction: Direction, ready: &mut Vec<Waiter>) {
+        let mut waiters = self.waiters.lock();
+        match waiters[direction as usize].take() {
+            Some(w) => ready.push(w),
+            None => {
+                self.ready.fetch_or(1 << (direction as u32), Ordering::AcqRel);
+            }
+        }
+    }
+
+    /// Forgets an edge: the attempt that follows sees whatever caused it.
+    #[inline]
+    fn attempt(&self, direction: Direction) {
+        let bit = 1 << (direction as u32);
+        if self.ready.load(Ordering::Relaxed) & bit != 0 {
+            self.ready.fetch_and(!bit, Ordering::AcqRel);
+        }
+    }
+
+    fn register(&self) -> io::Result<()> {
+        let mut sockets = self.set.sockets.lock();
+        if self.key.load(Ordering::Relaxed) != UNREGISTERED {
+            return Ok(());
+        }
+        let key = sockets.insert(self.me.clone());
+        let flags =
+            epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
+        let data = epoll::EventData::new_u64(key as u64);
+        if let Err(e) = epoll::add(&self.set.epoll, &self.fd, data, flags) {
+            sockets.remove(key);
+            return Err(e.into());
+        }
+        self.key.store(u32::try_from(key).unwrap_or(UNREGISTERED), Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn socket(&self) -> socket2::SockRef<'_> {
+        socket2::SockRef::from(&self.fd)
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let key = self.key.load(Ordering::Relaxed);
+        if key != UNREGISTERED {
+            // Closing the descriptor takes it out of epoll.
+            self.set.sockets.lock().try_remove(key as usize);
+        }
+    }
+}
+
+impl Socket for Stream {
+    fn recv(&self, room: &mut Room<'_>) -> io::Result<usize> {
+        self.attempt(Direction::Read);
+        room.fill(|to| rustix::net::recv(&self.fd, to, RecvFlags::empty()).map(|((init, _), _)| init)).map_err(Into::into)
+    }
+
+    fn send(&self, pieces: &[Piece], skip: usize) -> io::Result<usize> {
+        self.attempt(Direction::Write);
+        let n = match pieces {
+            [one] => rustix::net::send(&self.fd, &one[skip.min(one.len())..], SendFlags::NOSIGNAL)?,
+            many => {
+                let mut skip = skip;
+                let mut parts: SmallVec<[io::IoSlice<'_>; 4]> = SmallVec::new();
+                for p in many {
+                    if skip >= p.len() {
+                        skip -= p.len();
+                        continue;
+                    }
+                    parts.push(io::IoSlice::new(&p[skip..]));
+                    skip = 0;
+                    if parts.len() == IOV_MAX {
+                        break;
+                    }
+                }
+                rustix::net::sendmsg(&self.fd, &parts, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL)?
+            }
+        };
+        Ok(n)
+    }
+
+    fn accept(&self) -> io::Result<Connected> {
+        self.attempt(Direction::Read);
+        let flags = rustix::net::SocketFlags::CLOEXEC | rustix::net::SocketFlags::NONBLOCK;
+        let fd = rustix::net::accept_with(&self.fd, flags)?;
+        let socket = socket2::Socket::from(fd);
+        let (local, peer) = ends(&socket);
+        Ok(Connected::new(Sock(self.set.stream(socket.into(), Duration::ZERO)), local, peer))
+    }
+
+    fn finish_connect(&self) -> io::Result<Connected> {
+        self.attempt(Direction::Write);
+        let socket = self.socket();
+        if let Some(e) = socket.take_error()? {
+            return Err(e);
+        }
+        match socket.peer_addr() {
+            Ok(_) => {}
+            Err(e) if e.kind() == io::ErrorKind::NotConnected => return Err(io::ErrorKind::WouldBlock.into()),
+            Err(e) => return Err(e),
+        }
+        let (local, peer) = ends(&socket);
+        let me = self.me.upgrade().ok_or(io::ErrorKind::NotConnected)?;
+        Ok(Connected::new(Sock(me), local, peer))
+    }
+
+    fn shutdown_write(&self) -> io::Result<()> {
+        self.socket().shutdown(std::net::Shutdown::Write)
+    }
+
+    fn set_linger(&self, linger: Option<Duration>) -> io::Result<()> {
+        self.socket().set_linger(linger)
+    }
+
+    fn is_ready(&self, direction: Direction) -> bool {
+        self.attempt(direction);
+        let flags = match direction {
+            Direction::Read => PollFlags::IN | PollFlags::RDHUP,
+            Direction::Write => PollFlags::OUT,
+        };
+        let mut fds = [PollFd::from_borrowed_fd(self.fd.as_fd(), flags)];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        !matches!(poll(&mut fds, Some(&now)), Ok(0))
+    }
+
+    fn arm(&self, direction: Direction, waiter: Waiter) -> bool {
+        if self.key.load(Ordering::Relaxed) == UNREGISTERED && self.register().is_err() {
+            // Out of kernel memory: let the attempt run again rather than hang.
+            return false;
+        }
+        let mut waiters = self.waiters.lock();
+        let bit = 1 << (direction as u32);
+        if self.ready.load(Ordering::Acquire) & bit != 0 {
+            self.ready.fetch_and(!bit, Ordering::AcqRel);
+            return false;
+        }
+        waiters[direction as usize] = Some(waiter);
+        true
+    }
+
+    fn disarm(&self, direction: Direction) {
+        self.waiters.lock()[direction as usize] = None;
+    }
+
+    fn wait_here(&self, direction: Direction, bell: &Bell, timeout: Option<Duration>) -> Option<()> {
+        bell.wait_with(self.fd.as_fd(), direction, timeout);
+        Some(())
+    }
+
+    fn spin(&self) -> Duration {
+        Duration::from_nanos(self.spin.load(Ordering::Relaxed))
+    }
+
+    fn path(&self) -> io::Result<Path> {
+        super::tcp_info::read(self.fd.as_fd())
+    }
+
+    fn set_option(&self, option: RuntimeOption) -> io::Result<()> {
+        let s = self.socket();
+        match option {
+            RuntimeOption::Nodelay(on) => s.set_tcp_nodelay(on),
+            RuntimeOption::SendBuffer(n) => s.set_send_buffer_size(n),
+            RuntimeOption::RecvBuffer(n) => s.set_recv_buffer_size(n),
+            RuntimeOption::NotsentLowat(n) => s.set_tcp_notsent_lowat(n),
+            RuntimeOption::Spin(d) => {
+                self.spin.store(nanos(d), Ordering::Relaxed);
+                Ok(())
+            }
+        }
+    }
+
+    fn prepare(&self, options: &SocketOptions) -> io::Result<()> {
+        self.spin.store(nanos(options.spin), Ordering::Relaxed);
+        apply(&self.socket(), options)
+    }
+}
+
+fn nanos(d: Duration) -> u64 {
+    u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn new_socket(for_: SocketAddr, options: &SocketOptions) -> io::Result<socket2::Socket> {
+    let socket = socket2::Socket::new(socket2::Domain::for_address(for_), socket2::Type::STREAM.nonblocking(), None)?;
+    apply(&socket, options)?;
+    if let Some(device) = &options.device {
+        socket.bind_device(Some(device.as_bytes()))?;
+    }
+    Ok(socket)
+}
+
+/// Takes the first local address that is free.
+fn bind_first(socket: &socket2::Socket, candidates: &[SocketAddr], like: SocketAddr) -> io::Result<()> {
+    let mut last = None;
+    for a in candidates.iter().filter(|a| a.is_ipv4() == like.is_ipv4()) {
+        match socket.bind(&(*a).into()) {
+            Ok(()) => return Ok(()),
+            Err(e) => last = Some(e),
+        }
+    }
+    match last {
+        Some(e) => Err(e),
+        None if candidates.is_empty() => Ok(()),
+        None => Err(io::Error::new(io::ErrorKind::AddrNotAvailable, "no local address of the right family")),
+    }
+}
+
+fn apply(s: &socket2::Socket, o: &SocketOptions) -> io::Result<()> {
+    if o.nodelay {
+        s.set_tcp_nodelay(true)?;
+    }
+    if let Some(n) = o.send_buffer {
+        s.set_send_buffer_size(n)?;
+    }
+    if let Some(n) = o.recv_buffer {
+        s.set_recv_buffer_size(n)?;
+    }
+    if let Some(k) = o.keepalive {
+        let mut ka = socket2::TcpKeepalive::new().with_time(k.idle);
+        if let Some(i) = k.interval {
+            ka = ka.with_interval(i);
+        }
+        if let Some(c) = k.count {
+            ka = ka.with_retries(c);
+        }
+        s.set_tcp_keepalive(&ka)?;
+    }
+    if let Some(name) = &o.congestion {
+        s.set_tcp_congestion(name.as_bytes())?;
+    }
+    if let Some(dscp) = o.dscp {
+        let tos = u32::from(dscp) << 2;
+        if s.domain()? == socket2::Domain::IPV6 { s.set_tclass_v6(tos)? } else { s.set_tos_v4(tos)? }
+    }
+    if let Some(t) = o.user_timeout {
+        s.set_tcp_user_timeout(Some(t))?;
+    }
+    if let Some(n) = o.notsent_lowat {
+        s.set_tcp_notsent_lowat(n)?;
+    }
+    Ok(())
+}
+
+fn ends(s: &socket2::Socket) -> (Contact, Contact) {
+    let contact = |a: io::Result<socket2::SockAddr>| a.ok().and_then(|a| a.as_socket()).map(Contact::from).unwrap_or_default();
+    (contact(s.local_addr()), contact(s.peer_addr()))
+}

@@ -1,0 +1,98 @@
+//! What each level of a handle has seen: ops, bytes, and time taken from one op in
+//! [`SAMPLE`]. Invariant: a handle opened without statistics pays nothing for them.
+
+use std::time::Duration;
+
+use crate::driver::OpKind;
+use crate::engine::core::Inner;
+use crate::op::{Cell, Kind};
+
+/// One op in this many is timed.
+pub const SAMPLE: u32 = 64;
+
+/// What one level has seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Counts {
+    /// Ops that went down through it, by the number of their kind.
+    pub ops: [u64; OpKind::COUNT],
+    /// Bytes of reads that came up through it, as the level below gave them.
+    pub read: u64,
+    /// Bytes of writes that came up through it, done, as the level below took them.
+    pub written: u64,
+    /// Calls that were timed.
+    pub sampled: u64,
+    /// Time of these calls.
+    pub time: Duration,
+}
+
+/// Whether and how the loop counts; a type, so that the loop without is free of it.
+pub(crate) trait Stats {
+    fn down(inner: &mut Inner, at: u8, kind: OpKind);
+    fn up<K: Kind>(inner: &mut Inner, at: u8, cell: &Cell<K>);
+    fn finished(_inner: &mut Inner) {}
+}
+
+/// Counts nothing.
+pub(crate) enum Off {}
+
+impl Stats for Off {
+    #[inline]
+    fn down(_: &mut Inner, _: u8, _: OpKind) {}
+    #[inline]
+    fn up<K: Kind>(_: &mut Inner, _: u8, _: &Cell<K>) {}
+}
+
+/// Counts ops and bytes of every level.
+pub(crate) enum On {}
+
+impl Stats for On {
+    fn down(inner: &mut Inner, at: u8, kind: OpKind) {
+        if let Some(c) = counts(inner, at) {
+            c.ops[kind as usize] += 1;
+        }
+        lap(inner, at);
+    }
+
+    fn up<K: Kind>(inner: &mut Inner, at: u8, cell: &Cell<K>) {
+        let moved = K::moved(&cell.body);
+        if let Some(c) = counts(inner, at) {
+            match moved {
+                Some((true, n)) => c.read += n as u64,
+                Some((false, n)) => c.written += n as u64,
+                None => {}
+            }
+        }
+        lap(inner, at);
+    }
+
+    fn finished(inner: &mut Inner) {
+        lap(inner, 0);
+        inner.lap = None;
+    }
+}
+
+fn counts(inner: &mut Inner, at: u8) -> Option<&mut Counts> {
+    inner.rare.as_mut()?.counts.as_mut()?.get_mut(usize::from(at) - 1)
+}
+
+/// Ends the lap of the level that ran, begins that of `at`; on one op in [`SAMPLE`].
+fn lap(inner: &mut Inner, at: u8) {
+    match inner.lap {
+        Some((node, since)) => {
+            let now = inner.shared.now();
+            if let Some(c) = counts(inner, node) {
+                c.sampled += 1;
+                c.time += now.since(since);
+            }
+            inner.lap = (at != 0).then(|| (at, inner.shared.now()));
+        }
+        None if at != 0 => {
+            inner.sample = inner.sample.wrapping_add(1);
+            if inner.sample % SAMPLE == 1 {
+                inner.lap = Some((at, inner.shared.now()));
+            }
+        }
+        None => {}
+    }
+}
