@@ -30,6 +30,7 @@ pub struct ReadBody {
     /// `got` when the level was last asked; no change means no progress.
     pub(crate) mark: usize,
     saved: Vec<SavedRead>,
+    /// A level has moved bytes itself or put something in place: look closer when it lets go.
     touched: bool,
 }
 
@@ -208,6 +209,7 @@ impl ReadBody {
             mark: self.mark,
         };
         self.saved.push(saved);
+        self.touched = true;
         self.room = room;
         self.got = 0;
         self.mark = 0;
@@ -224,6 +226,7 @@ impl ReadBody {
             mark: self.mark,
         };
         self.saved.push(saved);
+        self.touched = true;
         self.room = self.room.min(most);
         self.got = 0;
         self.mark = 0;
@@ -234,19 +237,18 @@ impl ReadBody {
     /// Says whether the level moved bytes itself.
     #[inline]
     pub(crate) fn leave(&mut self, node: u8) -> bool {
-        if !self.saved.is_empty() {
-            self.leave_saved(node);
-        }
-        std::mem::replace(&mut self.touched, false)
+        self.touched && self.leave_touched(node)
     }
 
-    #[cold]
-    fn leave_saved(&mut self, node: u8) {
+    fn leave_touched(&mut self, node: u8) -> bool {
         while self.saved.last().is_some_and(|s| s.node >= node) {
             if let Some(saved) = self.saved.pop() {
                 self.restore(saved);
             }
         }
+        // What a level above this one put in place is still to be looked at.
+        self.touched = !self.saved.is_empty();
+        true
     }
 
     fn restore(&mut self, saved: SavedRead) -> Option<Target> {
@@ -433,18 +435,21 @@ impl WriteBody {
             ends: std::mem::take(&mut self.ends),
         };
         self.mark = usize::MAX;
+        self.touched = true;
         self.saved.push(saved);
     }
 
     #[inline]
     pub(crate) fn leave(&mut self, node: u8) -> bool {
-        if !self.saved.is_empty() {
-            self.leave_saved(node);
-        }
-        std::mem::replace(&mut self.touched, false)
+        self.touched && self.leave_touched(node)
     }
 
-    #[cold]
+    fn leave_touched(&mut self, node: u8) -> bool {
+        self.leave_saved(node);
+        self.touched = !self.saved.is_empty();
+        true
+    }
+
     fn leave_saved(&mut self, node: u8) {
         while self.saved.last().is_some_and(|s| s.node >= node) {
             let Some(s) = self.saved.pop() else { return };

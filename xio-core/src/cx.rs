@@ -11,6 +11,7 @@ use bytes::BytesMut;
 use crate::attr::OpAttrs;
 use crate::buffer::{Chunk, Pieces, Target};
 use crate::contact::Contact;
+use crate::engine::cells;
 use crate::engine::core::{Core, Early, Inner, State, Step, Task};
 use crate::engine::run::wake_level;
 use crate::error::{Error, ErrorKind};
@@ -102,7 +103,7 @@ impl Cx<'_> {
     }
 
     fn read_target(&mut self, branch: u8, target: Target, most: usize, wait_for: usize, tag: u32) -> OpId {
-        let mut cell = self.inner.read_cell();
+        let mut cell = cells::read();
         cell.body.ask(target, most, wait_for);
         self.own(cell, branch, tag)
     }
@@ -114,7 +115,7 @@ impl Cx<'_> {
 
     /// Writes to a branch with attrs.
     pub fn write_with(&mut self, branch: u8, pieces: Pieces, attrs: OpAttrs, tag: u32) -> OpId {
-        let mut cell = self.inner.write_cell();
+        let mut cell = cells::write();
         cell.body.ask(pieces);
         cell.head.attrs = attrs;
         self.own(cell, branch, tag)
@@ -123,7 +124,7 @@ impl Cx<'_> {
     /// Writes several messages in one op, where [`takes_batches`](Self::takes_batches) says so.
     /// `ends` are their ends in bytes from the front of `pieces`.
     pub fn write_batch(&mut self, pieces: Pieces, ends: Vec<usize>, attrs: OpAttrs, tag: u32) -> OpId {
-        let mut cell = self.inner.write_cell();
+        let mut cell = cells::write();
         cell.body.ask(pieces);
         cell.body.ends = ends;
         cell.head.attrs = attrs;

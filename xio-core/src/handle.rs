@@ -19,7 +19,8 @@ use crate::engine::Engine;
 use crate::engine::core::{Core, Tree};
 use crate::engine::end::{End, Failed, ReadDone, WriteDone};
 use crate::engine::post::{Lane, Post, post};
-use crate::engine::submit::{OpFuture, Ticket, block, call, give_cell, start};
+use crate::engine::cells;
+use crate::engine::submit::{OpFuture, Ticket, block, call, start};
 use crate::error::{Error, ErrorKind};
 use crate::io::Direction;
 use crate::op::{Cell, Close, Flush, Kind, Listen, Open, Read, Ready, Shutdown, Write};
@@ -214,6 +215,13 @@ impl Handle {
         n
     }
 
+    /// Puts bytes back that were read and not used; the next read gets them first.
+    pub fn unread(&self, bytes: bytes::Bytes) {
+        let mut lane = Lane::enter(&self.0.core);
+        lane.inner.rare().leftover.push_front((bytes.into(), OpAttrs::new()));
+        lane.leave_quiet();
+    }
+
     /// A half for reading and a half for writing; both are this handle.
     pub fn split(self) -> (Self, Self) {
         (self.clone(), self)
@@ -296,7 +304,7 @@ pub struct ReadCall<'a> {
 }
 
 fn read_cell(t: &mut Tree, target: Target, room: usize, wait_for: usize, attrs: OpAttrs) -> Box<Cell<Read>> {
-    let mut cell = t.inner.read_cell();
+    let mut cell = cells::read();
     cell.body.ask(target, room, wait_for);
     cell.head.charge = if cell.body.room == usize::MAX { 0 } else { cell.body.room };
     cell.head.attrs = attrs;
@@ -326,7 +334,7 @@ impl ReadCall<'_> {
         let mut cell = block::<Read>(core, until, call.no_wait, |t| read_cell(t, target, room, wait_for, call.attrs))
             .map_err(|e| Failed::new(e, ReadDone::default()))?;
         let out = Read::outcome(&mut cell);
-        give_cell(core, cell);
+        cells::keep_read(cell);
         out
     }
 
@@ -407,7 +415,7 @@ impl ReadInto<'_> {
         let n = cell.body.got;
         let attrs = std::mem::take(&mut cell.head.attrs);
         let error = cell.head.error.take();
-        give_cell(core, cell);
+        cells::keep_read(cell);
         match error {
             None => Ok((n, attrs)),
             Some(e) => Err(e.with_moved(n as u64)),
@@ -422,8 +430,8 @@ pub struct WriteCall<'a> {
     pieces: Pieces,
 }
 
-fn write_cell(t: &mut Tree, pieces: Pieces, attrs: OpAttrs) -> Box<Cell<Write>> {
-    let mut cell = t.inner.write_cell();
+fn write_cell(pieces: Pieces, attrs: OpAttrs) -> Box<Cell<Write>> {
+    let mut cell = cells::write();
     cell.body.ask(pieces);
     cell.head.charge = cell.body.len();
     cell.head.attrs = attrs;
@@ -440,10 +448,10 @@ impl WriteCall<'_> {
     pub fn wait(self) -> Result<WriteDone, Failed<WriteDone>> {
         let (core, until) = (self.call.core(), self.call.until());
         let Self { call, pieces } = self;
-        let mut cell = block::<Write>(core, until, call.no_wait, |t| write_cell(t, pieces, call.attrs))
+        let mut cell = block::<Write>(core, until, call.no_wait, |_| write_cell(pieces, call.attrs))
             .map_err(|e| Failed::new(e, WriteDone::default()))?;
         let out = Write::outcome(&mut cell);
-        give_cell(core, cell);
+        cells::keep_write(cell);
         out
     }
 
@@ -451,8 +459,8 @@ impl WriteCall<'_> {
     pub fn then(self, f: impl FnOnce(Result<WriteDone, Failed<WriteDone>>) + Send + 'static) -> Ticket {
         let (core, until) = (self.call.core(), self.call.until());
         let Self { call: base, pieces } = self;
-        let setup = move |t: &mut Tree| {
-            let mut cell = write_cell(t, pieces, base.attrs);
+        let setup = move |_: &mut Tree| {
+            let mut cell = write_cell(pieces, base.attrs);
             cell.head.deadline = until;
             cell
         };
@@ -472,8 +480,8 @@ impl<'a> IntoFuture for WriteCall<'a> {
         OpFuture::new(
             core,
             call.no_wait,
-            Box::new(move |t| {
-                let mut cell = write_cell(t, pieces, attrs);
+            Box::new(move |_| {
+                let mut cell = write_cell(pieces, attrs);
                 cell.head.deadline = until;
                 cell
             }),
@@ -500,14 +508,14 @@ impl WriteFrom<'_> {
         let (core, until) = (self.call.core(), self.call.until());
         let Self { call, buf } = self;
         let lent = LentSlice::new(buf);
-        let mut cell = block::<Write>(core, until, call.no_wait, |t| {
-            write_cell(t, Pieces::from_iter([Piece::lent(lent)]), call.attrs)
+        let mut cell = block::<Write>(core, until, call.no_wait, |_| {
+            write_cell(Pieces::from_iter([Piece::lent(lent)]), call.attrs)
         })?;
         let (pieces, n) = cell.body.give_back();
         drop(pieces);
         cell.head.attrs = OpAttrs::new();
         let error = cell.head.error.take();
-        give_cell(core, cell);
+        cells::keep_write(cell);
         match error {
             None => Ok(n),
             Some(e) => Err(e.with_moved(n as u64)),

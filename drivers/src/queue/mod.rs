@@ -1,1 +1,22 @@
-//! To come.
+//! The `queue` transform: a bounded queue of writes.
+//!
+//! While a write is on its way the next ones wait here, at most `depth` of them and `high` bytes.
+//! When the way is free, everything that waits goes down as one op: on a stream the writes become
+//! one run of bytes, on messages a batch that the levels below still know as single messages. Writes
+//! are joined only where their attrs are equal.
+//!
+//! A write finishes when the level below has finished it. With `early` it finishes as soon as it is
+//! in the queue: the queue then writes behind, in batches of `batch` bytes, and sends what is left
+//! after `linger`, on a flush, a shutdown, a close, or when a read goes down. An error of a write
+//! behind is reported by the next write or flush.
+//!
+//! # Contract notes
+//! A queued write can be cancelled and timed out at any moment before its batch is on its way; from
+//! then on it has its real result. Events: `Filled` when the queue rises over `high`, `Drained` when
+//! it falls under `low`.
+
+mod driver;
+mod options;
+
+pub use driver::{Driver, driver};
+pub use options::Options;

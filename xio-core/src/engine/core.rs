@@ -15,7 +15,7 @@ use crate::engine::shared::Shared;
 use crate::error::{Error, Place};
 use crate::io::{Direction, IoDone, Sock};
 use crate::level::{Level, Reason};
-use crate::op::{Act, AnyCell, Cell, Kind, OpId, Read, Write};
+use crate::op::{Act, AnyCell, Cell, Kind, OpId};
 use crate::plan::Plan;
 use crate::reactor::Bell;
 use crate::stack::Stack;
@@ -193,8 +193,6 @@ pub(crate) struct Inner {
     pub(crate) rare: Option<Box<Rare>>,
     pub(crate) sample: u32,
     pub(crate) lap: Option<(u8, Time)>,
-    pub(crate) spare_read: Option<Box<Cell<Read>>>,
-    pub(crate) spare_write: Option<Box<Cell<Write>>>,
     /// Dropped once the lock is free.
     pub(crate) garbage: Vec<Box<dyn Level>>,
 }
@@ -411,18 +409,6 @@ impl Inner {
     pub(crate) fn place(&self, node: u8) -> Option<Place> {
         let n = usize::from(node).checked_sub(1)?;
         self.stack.nodes().get(n).map(|n| n.place.clone())
-    }
-
-    /// A read cell, used before if there is one.
-    #[inline]
-    pub(crate) fn read_cell(&mut self) -> Box<Cell<Read>> {
-        self.spare_read.take().unwrap_or_else(Cell::boxed)
-    }
-
-    /// A write cell, used before if there is one.
-    #[inline]
-    pub(crate) fn write_cell(&mut self) -> Box<Cell<Write>> {
-        self.spare_write.take().unwrap_or_else(Cell::boxed)
     }
 
     pub(crate) fn nothing_to_do(&self) -> bool {

@@ -2,6 +2,7 @@
 //! `run` what its verdicts lead to, `pump` what happens outside the lock, `post` the ways in and out
 //! of it, `submit` how users' ops begin and end.
 
+pub(crate) mod cells;
 pub(crate) mod core;
 pub(crate) mod end;
 pub(crate) mod pool;
@@ -212,8 +213,6 @@ impl Engine {
                     rare: None,
                     sample: 0,
                     lap: None,
-                    spare_read: None,
-                    spare_write: None,
                     garbage: Vec::new(),
                 },
             }),

@@ -27,6 +27,8 @@ thread_local! {
     static DRAINING: Flag<bool> = const { Flag::new(false) };
     static CALLING: Flag<bool> = const { Flag::new(false) };
     static ENGINE: Flag<bool> = const { Flag::new(false) };
+    /// Whether `POSTS` holds anything; cheaper to look at.
+    static POSTED: Flag<bool> = const { Flag::new(false) };
     static POSTS: RefCell<VecDeque<(Arc<Core>, Post)>> = const { RefCell::new(VecDeque::new()) };
     static CALLERS: RefCell<VecDeque<Arc<Core>>> = const { RefCell::new(VecDeque::new()) };
 }
@@ -50,7 +52,7 @@ impl<'a> Lane<'a> {
     #[inline]
     pub(crate) fn leave_quiet(self) {
         drop(self);
-        if POSTS.with_borrow(|p| !p.is_empty()) {
+        if POSTED.get() {
             settle();
         }
     }
@@ -124,6 +126,7 @@ pub(crate) fn post(core: Arc<Core>, post: Post) {
     if IN_LANE.get() || DRAINING.get() {
         // The thread-local list outlives every lock of this thread.
         let _ = POSTS.try_with(|p| p.borrow_mut().push_back((core, post)));
+        POSTED.set(true);
         return;
     }
     apply(&core, post);
@@ -150,6 +153,7 @@ fn settle() {
         return;
     }
     DRAINING.set(true);
+    POSTED.set(false);
     while let Some((core, p)) = POSTS.with_borrow_mut(VecDeque::pop_front) {
         apply(&core, p);
     }

@@ -3,10 +3,11 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::buffer::{Chunk, Target};
+use crate::buffer::Chunk;
 use crate::cx::{Cx, Event};
 use crate::driver::OpKind;
 use crate::engine::core::{Core, Early, Entry, Inner, State, Status, Step, Task, Tree};
+use crate::engine::cells;
 use crate::engine::end::End;
 use crate::engine::post::post;
 use crate::engine::pump::{Attempt, attempt, stopped};
@@ -314,7 +315,7 @@ impl Tree {
             return;
         }
         self.inner.free_id(&self.plan, id);
-        self.inner.recycle(K::wrap(cell));
+        cells::keep(K::wrap(cell));
     }
 
     /// An op of the user's is done: books it, then tells its owner.
@@ -999,26 +1000,9 @@ impl Inner {
         }
     }
 
-    /// Keeps a cell for the next op, or frees it.
-    pub(crate) fn recycle(&mut self, any: AnyCell) {
-        match any {
-            AnyCell::Read(mut c) if self.spare_read.is_none() => {
-                c.body.target = Target::none();
-                reset(&mut c.head);
-                self.spare_read = Some(c);
-            }
-            AnyCell::Write(mut c) if self.spare_write.is_none() => {
-                c.body.pieces.clear();
-                reset(&mut c.head);
-                self.spare_write = Some(c);
-            }
-            _ => {}
-        }
-    }
-
     /// An op finished whose owner has gone: its data goes back to the top of the stack.
     pub(crate) fn abandon(&mut self, any: AnyCell) {
-        let AnyCell::Read(mut c) = any else { return self.recycle(any) };
+        let AnyCell::Read(mut c) = any else { return cells::keep(any) };
         let keep = c.head.error.is_none() || c.body.got > 0;
         if keep {
             let done = match <Read as Kind>::outcome(&mut c) {
@@ -1036,8 +1020,7 @@ impl Inner {
             };
             self.rare().leftover.push_back((Chunk::from(chunk), attrs));
         }
-        c.end = End::Own;
-        self.recycle(AnyCell::Read(c));
+        cells::keep_read(c);
     }
 
     pub(crate) fn has_calls(&self) -> bool {
@@ -1111,22 +1094,6 @@ impl Inner {
             .iter()
             .all(|(_, e)| matches!(e.kind, OpKind::Close) || matches!(e.state, State::Finished) || e.origin != USER)
     }
-}
-
-fn reset(head: &mut crate::op::Head) {
-    if head.more_words.is_some() || !head.attrs.is_empty() || head.error.is_some() {
-        *head = crate::op::Head::new();
-        return;
-    }
-    head.id = OpId::NONE;
-    head.origin = USER;
-    head.at = USER;
-    head.role = Role::Plain;
-    head.charged = false;
-    head.io = IoSlot::None;
-    head.deadline = crate::time::Time::NEVER;
-    head.serves = OpId::NONE;
-    head.tag = 0;
 }
 
 pub(crate) fn side_of(kind: OpKind) -> Option<usize> {

@@ -1,12 +1,14 @@
 //! How a user's op begins, and its three endings: blocking, future, callback. Invariant: one path
 //! starts all three; a blocking caller does its own system calls and its own wait.
 
+use std::cell::OnceCell;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
 use crate::driver::OpKind;
+use crate::engine::cells;
 use crate::engine::core::{Core, State, Status, Step, Tree};
 use crate::engine::end::End;
 use crate::engine::post::Lane;
@@ -30,7 +32,7 @@ pub(crate) enum Started<K: Kind> {
 
 /// A blocking caller's own wait.
 pub(crate) struct Waiting {
-    bell: Arc<Bell>,
+    bell: OnceCell<Arc<Bell>>,
     until: Time,
 }
 
@@ -124,7 +126,7 @@ fn park<K: Kind>(mut lane: Lane<'_>, mut cell: Box<Cell<K>>, stop: Stop) -> Star
 
 fn set_bell<K: Kind>(cell: &mut Cell<K>, waiting: Option<&Waiting>) {
     if let Some(w) = waiting {
-        cell.end = End::Wait(Some(w.bell.clone()));
+        cell.end = End::Wait(Some(w.bell().clone()));
     }
 }
 
@@ -176,7 +178,7 @@ fn pump<'a, K: Kind>(
                 if !spin.is_zero() && shared.spins() {
                     let now = Instant::now();
                     let until = *spin_until.get_or_insert(now + spin);
-                    if now < until && !w.bell.take_ring() {
+                    if now < until && !w.bell().take_ring() {
                         std::hint::spin_loop();
                         continue;
                     }
@@ -205,10 +207,10 @@ fn wait_here<'a, K: Kind>(
     direction: Direction,
 ) -> Option<Pumped<'a>> {
     let timeout = w.timeout(core);
-    if sock.0.wait_here(direction, &w.bell, timeout).is_none() {
+    if sock.0.wait_here(direction, w.bell(), timeout).is_none() {
         return Some(Pumped::Park(Lane::enter(core), Attempt::Block(sock.clone(), direction)));
     }
-    let rung = w.bell.take_ring();
+    let rung = w.bell().take_ring();
     let late = w.until != Time::NEVER && core.shared.now() >= w.until;
     if !rung && !late {
         return None;
@@ -236,6 +238,11 @@ fn wait_here<'a, K: Kind>(
 }
 
 impl Waiting {
+    /// This thread's bell, fetched when the caller first has to wait.
+    fn bell(&self) -> &Arc<Bell> {
+        self.bell.get_or_init(Bell::mine)
+    }
+
     fn timeout(&self, core: &Core) -> Option<std::time::Duration> {
         (self.until != Time::NEVER).then(|| self.until.since(core.shared.now()))
     }
@@ -282,7 +289,7 @@ impl Tree {
     /// The caller takes its op out, to do its I/O itself.
     fn go_out<K: Kind>(&mut self, cell: &mut Cell<K>, waiting: Option<&Waiting>) -> OpId {
         self.inner.charge(cell);
-        let bell = waiting.map(|w| w.bell.clone());
+        let bell = waiting.map(|w| w.bell().clone());
         if cell.head.id.is_none() {
             let (origin, at) = (cell.head.origin, cell.head.at);
             cell.head.id = self.inner.new_id(K::KIND, origin, at, State::Finished);
@@ -378,7 +385,7 @@ pub(crate) fn block<K: Kind>(
     cell.end = End::Wait(None);
     // A lent buffer is inside from here on: unwinding past this frame would free it under the op.
     let _guard = NoUnwind;
-    let waiting = Waiting { bell: Bell::mine(), until };
+    let waiting = Waiting { bell: OnceCell::new(), until };
     let done = match start(core, lane, cell, no_wait, Some(&waiting)) {
         Started::Done(cell) => cell,
         Started::Parked(id) => wait_parked(core, id, &waiting),
@@ -416,8 +423,8 @@ fn wait_parked<K: Kind>(core: &Arc<Core>, id: OpId, w: &Waiting) -> Box<Cell<K>>
         lane.leave();
         let timeout = (until != Time::NEVER).then(|| until.since(core.shared.now()));
         if core.shared.own_thread && !core.shared.stopped.load(Ordering::Acquire) {
-            w.bell.wait(timeout);
-            w.bell.take_ring();
+            w.bell().wait(timeout);
+            w.bell().take_ring();
         } else {
             turn(&core.shared, timeout);
         }
@@ -511,7 +518,7 @@ impl<K: Kind> Future for OpFuture<K> {
                 match start(&me.core, lane, cell, no_wait, None) {
                     Started::Done(mut cell) => {
                         let out = K::outcome(&mut cell);
-                        give_cell(&me.core, cell);
+                        cells::keep(K::wrap(cell));
                         return Poll::Ready(out);
                     }
                     Started::Parked(id) => id,
@@ -523,7 +530,7 @@ impl<K: Kind> Future for OpFuture<K> {
         let mut lane = Lane::enter(&me.core);
         if let Some(mut cell) = lane.collect::<K>(id) {
             let out = K::outcome(&mut cell);
-            lane.inner.recycle(K::wrap(cell));
+            cells::keep(K::wrap(cell));
             lane.leave();
             return Poll::Ready(out);
         }
@@ -541,16 +548,6 @@ impl<K: Kind> Drop for OpFuture<K> {
             lane.desert::<K>(id);
             lane.leave();
         }
-    }
-}
-
-/// Keeps a used cell for the next op.
-pub(crate) fn give_cell<K: Kind>(core: &Arc<Core>, mut cell: Box<Cell<K>>) {
-    cell.end = End::Own;
-    if side_of(K::KIND).is_some() {
-        let mut lane = Lane::enter(core);
-        lane.inner.recycle(K::wrap(cell));
-        lane.leave_quiet();
     }
 }
 

@@ -1,0 +1,439 @@
+//! The level that keeps writes while one is on its way. Invariant: at most one op of this level's is
+//! below it; what waits is in `held` (their owners wait too) or in `behind` (their owners have been
+//! told), never in both.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use xio_core::attr::{Attr, OpAttrs};
+use xio_core::buffer::{Piece, Pieces};
+use xio_core::caps::{Caps, Needs};
+use xio_core::cntl::{Cntl, SetOption};
+use xio_core::cx::{EventKind, Timer};
+use xio_core::driver::{Info, Intercepts, Role, Shape, options};
+use xio_core::level::{Cancel, Reason};
+use xio_core::op::{Close, Flush, OpId, Read, Shutdown, Write};
+use xio_core::schema::Value;
+use xio_core::{Cx, Error, ErrorKind, Flow, Held, Level, Op};
+
+use super::Options;
+
+/// Tag of a write that carries held ones.
+const JOINED: u32 = 1;
+/// Tag of a write behind.
+const BEHIND: u32 = 2;
+/// Held writes shorter than this are copied together; longer ones go down as pieces.
+const COPY: usize = 4096;
+
+/// The `queue` driver.
+#[derive(Debug)]
+pub struct Driver;
+
+const INFO: Info = Info::new(Options::DRIVER, Shape::Transform, "bounded write queue that joins small writes")
+    .with_options(Options::SPECS);
+
+/// The driver, to register or to build stacks with.
+pub fn driver() -> Arc<dyn xio_core::Driver> {
+    Arc::new(Driver)
+}
+
+impl xio_core::Driver for Driver {
+    fn info(&self) -> &Info {
+        &INFO
+    }
+
+    fn attr(&self) -> Box<dyn Attr> {
+        Box::new(Options::default())
+    }
+
+    fn needs(&self, _: &dyn Attr) -> Needs {
+        Needs::ANY
+    }
+
+    fn caps(&self, _: &dyn Attr, below: &[Caps]) -> Result<Caps, Error> {
+        below.first().cloned().ok_or_else(|| ErrorKind::Misfit.into())
+    }
+
+    fn intercepts(&self, attr: &dyn Attr, role: Role) -> Intercepts {
+        if role == Role::Server {
+            return Intercepts::NONE;
+        }
+        let early = if options::<Options>(attr).early { Intercepts::READ } else { Intercepts::NONE };
+        early
+            | Intercepts::WRITE
+            | Intercepts::WRITE_DONE
+            | Intercepts::FLUSH
+            | Intercepts::SHUTDOWN
+            | Intercepts::CLOSE
+            | Intercepts::CONCURRENT_READS
+            | Intercepts::CONCURRENT_WRITES
+    }
+
+    fn level(&self, attr: &dyn Attr, _: Role) -> Result<Box<dyn Level>, Error> {
+        let o = options::<Options>(attr);
+        let n = |s: u64| usize::try_from(s).unwrap_or(usize::MAX);
+        Ok(Box::new(Queue {
+            depth: o.depth as usize,
+            high: n(o.high.0),
+            low: n(o.low.0),
+            batch: n(o.batch.0),
+            linger: o.linger,
+            early: o.early,
+            borders: false,
+            batches: false,
+            known: false,
+            held: VecDeque::new(),
+            bytes: 0,
+            busy: false,
+            riders: Vec::new(),
+            behind: Vec::new(),
+            tail: BytesMut::new(),
+            ends: Vec::new(),
+            behind_attrs: OpAttrs::new(),
+            behind_bytes: 0,
+            timer: None,
+            due: false,
+            waiting: Vec::new(),
+            failed: None,
+            filled: false,
+        }))
+    }
+}
+
+enum Waits {
+    Flush(Held<Flush>),
+    Shutdown(Held<Shutdown>),
+    Close(Held<Close>),
+}
+
+struct Queue {
+    depth: usize,
+    high: usize,
+    low: usize,
+    batch: usize,
+    linger: Duration,
+    early: bool,
+    /// Whether the stack below has message borders, and whether it takes batches of them.
+    borders: bool,
+    batches: bool,
+    known: bool,
+    /// Writes whose owners wait, with their bytes.
+    held: VecDeque<(Held<Write>, usize)>,
+    bytes: usize,
+    /// Something of ours is below.
+    busy: bool,
+    /// The held writes that the joined write below carries.
+    riders: Vec<Held<Write>>,
+    /// Writes whose owners have been told: long pieces, then a tail of short ones.
+    behind: Vec<Piece>,
+    tail: BytesMut,
+    ends: Vec<usize>,
+    behind_attrs: OpAttrs,
+    behind_bytes: usize,
+    timer: Option<Timer>,
+    /// What is behind is to go as soon as the way is free.
+    due: bool,
+    /// Flushes and the like that wait until nothing is left.
+    waiting: Vec<Waits>,
+    /// The error of a write behind, for the next to ask.
+    failed: Option<Error>,
+    filled: bool,
+}
+
+impl Queue {
+    fn learn(&mut self, cx: &Cx<'_>) {
+        self.borders = cx.caps_below().is_some_and(|c| c.unit.has_borders());
+        self.batches = cx.takes_batches();
+        self.known = true;
+    }
+
+    fn queued(&self) -> usize {
+        self.bytes + self.behind_bytes
+    }
+
+    /// Puts a write into the batch that goes behind.
+    fn put_behind<'o>(&mut self, cx: &mut Cx<'_>, mut op: Op<'o, Write>) -> Flow<'o> {
+        for p in op.pieces() {
+            if self.tail.capacity() == 0 {
+                self.tail.reserve(self.batch + COPY);
+            }
+            self.tail.extend_from_slice(p);
+        }
+        self.behind_bytes += op.len();
+        if self.borders {
+            self.ends.push(self.behind_bytes);
+        }
+        if self.behind_attrs.is_empty() && !op.attrs().is_empty() {
+            self.behind_attrs = op.attrs().clone();
+        }
+        if self.behind_bytes >= self.batch {
+            self.send_behind(cx);
+        } else if self.timer.is_none() {
+            self.timer = Some(cx.after(self.linger, 0));
+        }
+        op.take_all();
+        op.finished()
+    }
+
+    fn send_behind(&mut self, cx: &mut Cx<'_>) {
+        if self.busy || self.behind_bytes == 0 {
+            self.due = self.behind_bytes > 0;
+            return;
+        }
+        self.due = false;
+        self.timer = None;
+        self.busy = true;
+        let mut pieces: Pieces = self.behind.drain(..).collect();
+        pieces.push(Piece::from(std::mem::take(&mut self.tail).freeze()));
+        let ends = std::mem::take(&mut self.ends);
+        let attrs = std::mem::take(&mut self.behind_attrs);
+        self.behind_bytes = 0;
+        cx.write_batch(pieces, ends, attrs, BEHIND);
+    }
+
+    /// Sends what waits, if the way is free.
+    fn next(&mut self, cx: &mut Cx<'_>) {
+        if self.busy {
+            return;
+        }
+        if self.behind_bytes > 0 && (self.due || self.behind_bytes >= self.batch || !self.waiting.is_empty()) {
+            return self.send_behind(cx);
+        }
+        while let Some((held, len)) = self.held.pop_front() {
+            self.bytes -= len;
+            if !cx.is_live(&held) {
+                drop(held);
+                continue;
+            }
+            if self.may_join(cx, &held) {
+                self.join(cx, held, len);
+            } else {
+                self.busy = true;
+                cx.pass_held(held);
+            }
+            break;
+        }
+        if !self.busy && self.behind_bytes == 0 {
+            for w in self.waiting.drain(..) {
+                let failed = self.failed.take();
+                match (w, failed) {
+                    (Waits::Flush(h), Some(e)) => cx.finish(h, Err(e)),
+                    (Waits::Shutdown(h), Some(e)) => cx.finish(h, Err(e)),
+                    (Waits::Flush(h), None) => cx.pass_held(h),
+                    (Waits::Shutdown(h), None) => cx.pass_held(h),
+                    (Waits::Close(h), _) => cx.pass_held(h),
+                }
+            }
+        }
+        self.mark(cx);
+    }
+
+    fn mark(&mut self, cx: &mut Cx<'_>) {
+        let queued = self.queued();
+        if !self.filled && queued > self.high {
+            self.filled = true;
+            cx.event(EventKind::Filled);
+        } else if self.filled && queued <= self.low {
+            self.filled = false;
+            cx.event(EventKind::Drained);
+        }
+    }
+
+    fn may_join(&self, cx: &mut Cx<'_>, first: &Held<Write>) -> bool {
+        if self.borders && !self.batches {
+            return false;
+        }
+        let attrs = match cx.held_write(first) {
+            Some((_, a)) => a.clone(),
+            None => return false,
+        };
+        match self.held.front() {
+            Some((second, _)) => cx.held_write(second).is_some_and(|(_, a)| *a == attrs),
+            None => false,
+        }
+    }
+
+    /// Makes one write of the first held ones.
+    fn join(&mut self, cx: &mut Cx<'_>, first: Held<Write>, len: usize) {
+        let attrs = cx.held_write(&first).map(|(_, a)| a.clone()).unwrap_or_default();
+        let mut pieces = Pieces::new();
+        let mut tail = BytesMut::new();
+        let mut ends = Vec::new();
+        let mut bytes = 0;
+        let mut next = Some((first, len));
+        while let Some((held, len)) = next.take() {
+            let Some(mut own) = cx.share(&held) else { continue };
+            if len < COPY {
+                if tail.capacity() == 0 {
+                    tail.reserve(self.batch.min(self.bytes + len + COPY));
+                }
+                own.iter().for_each(|p| tail.extend_from_slice(p));
+            } else {
+                if !tail.is_empty() {
+                    pieces.push(Piece::from(tail.split().freeze()));
+                }
+                pieces.append(&mut own);
+            }
+            bytes += len;
+            ends.push(bytes);
+            self.riders.push(held);
+            if bytes >= self.batch {
+                break;
+            }
+            while let Some((held, len)) = self.held.front() {
+                let (live, len) = (cx.is_live(held), *len);
+                let same = live && cx.held_write(held).is_some_and(|(_, a)| *a == attrs);
+                if live && !same {
+                    break;
+                }
+                let Some((held, _)) = self.held.pop_front() else { break };
+                self.bytes -= len;
+                if live {
+                    next = Some((held, len));
+                    break;
+                }
+            }
+        }
+        if !tail.is_empty() {
+            pieces.push(Piece::from(tail.freeze()));
+        }
+        if !self.borders {
+            ends.clear();
+        }
+        self.busy = true;
+        cx.write_batch(pieces, ends, attrs, JOINED);
+    }
+}
+
+impl Level for Queue {
+    fn read<'o>(&mut self, cx: &mut Cx<'_>, op: Op<'o, Read>) -> Flow<'o> {
+        // The answer to what was written behind may be what the reader waits for.
+        self.send_behind(cx);
+        op.pass()
+    }
+
+    fn write<'o>(&mut self, cx: &mut Cx<'_>, op: Op<'o, Write>) -> Flow<'o> {
+        if !self.known {
+            self.learn(cx);
+        }
+        if let Some(e) = self.failed.take() {
+            return op.failed(e);
+        }
+        let len = op.len();
+        let fits = self.queued() == 0 || self.queued() + len <= self.high;
+        if self.early && self.held.is_empty() && fits && (!self.borders || self.batches) {
+            if self.behind_bytes > 0 && self.behind_attrs != *op.attrs() {
+                self.send_behind(cx);
+            }
+            if self.behind_bytes == 0 || self.behind_attrs == *op.attrs() {
+                return self.put_behind(cx, op);
+            }
+        }
+        if !self.busy && self.held.is_empty() && self.behind_bytes == 0 {
+            self.busy = true;
+            return op.pass();
+        }
+        if self.held.len() >= self.depth || !fits {
+            let text = format!("{} writes and {} bytes wait", self.held.len(), self.queued());
+            return op.failed(Error::new(ErrorKind::Busy).detail(text));
+        }
+        let (held, flow) = op.hold(cx);
+        self.held.push_back((held, len));
+        self.bytes += len;
+        self.mark(cx);
+        flow
+    }
+
+    fn write_done<'o>(&mut self, cx: &mut Cx<'_>, op: Op<'o, Write>) -> Flow<'o> {
+        self.busy = false;
+        self.next(cx);
+        op.finished()
+    }
+
+    fn own_write_done<'o>(&mut self, cx: &mut Cx<'_>, mut op: Op<'o, Write>) -> Flow<'o> {
+        self.busy = false;
+        let error = op.clear_error();
+        if op.tag() == BEHIND {
+            if let Some(e) = error {
+                self.failed = Some(e);
+            }
+        } else {
+            for held in self.riders.drain(..) {
+                cx.finish(held, error.clone().map_or(Ok(()), Err));
+            }
+        }
+        self.next(cx);
+        op.finished()
+    }
+
+    fn timer(&mut self, cx: &mut Cx<'_>, _: u32) {
+        self.timer = None;
+        self.send_behind(cx);
+    }
+
+    fn flush<'o>(&mut self, cx: &mut Cx<'_>, op: Op<'o, Flush>) -> Flow<'o> {
+        if self.busy || self.queued() > 0 || self.failed.is_some() || !self.held.is_empty() {
+            let (held, flow) = op.hold(cx);
+            self.waiting.push(Waits::Flush(held));
+            self.next(cx);
+            return flow;
+        }
+        op.pass()
+    }
+
+    fn shutdown<'o>(&mut self, cx: &mut Cx<'_>, op: Op<'o, Shutdown>) -> Flow<'o> {
+        if self.busy || self.queued() > 0 || self.failed.is_some() || !self.held.is_empty() {
+            let (held, flow) = op.hold(cx);
+            self.waiting.push(Waits::Shutdown(held));
+            self.next(cx);
+            return flow;
+        }
+        op.pass()
+    }
+
+    fn close<'o>(&mut self, cx: &mut Cx<'_>, op: Op<'o, Close>) -> Flow<'o> {
+        self.timer = None;
+        if op.mode() != xio_core::CloseMode::Abort && self.behind_bytes > 0 {
+            let (held, flow) = op.hold(cx);
+            self.waiting.push(Waits::Close(held));
+            self.next(cx);
+            return flow;
+        }
+        op.pass()
+    }
+
+    fn cancel(&mut self, cx: &mut Cx<'_>, id: OpId, _: Reason) -> Cancel {
+        if self.riders.iter().any(|h| h.id() == id) {
+            // Its bytes are on their way; it has its real result soon.
+            return Cancel::Keep;
+        }
+        if let Some(i) = self.held.iter().position(|(h, _)| h.id() == id) {
+            if let Some((_, len)) = self.held.remove(i) {
+                self.bytes -= len;
+            }
+            self.mark(cx);
+        }
+        self.waiting.retain(|w| match w {
+            Waits::Flush(h) => h.id() != id,
+            Waits::Shutdown(h) => h.id() != id,
+            Waits::Close(h) => h.id() != id,
+        });
+        Cancel::Take
+    }
+
+    fn cntl(&mut self, _: &mut Cx<'_>, c: &mut Cntl<'_>) -> Result<(), Error> {
+        if let Some(SetOption(name, value)) = c.command() {
+            let size = |s: u64| usize::try_from(s).unwrap_or(usize::MAX);
+            match (name.as_str(), value) {
+                ("depth", Value::Int(n)) => self.depth = usize::try_from(*n).unwrap_or(1).max(1),
+                ("high", Value::Size(n)) if size(*n) >= self.low => self.high = size(*n),
+                ("low", Value::Size(n)) if size(*n) <= self.high => self.low = size(*n),
+                _ => return Err(xio_core::attr::wrong_value(name, value)),
+            }
+            return c.reply::<SetOption>(());
+        }
+        Err(c.unsupported())
+    }
+}
