@@ -5,7 +5,7 @@
 use bytes::BytesMut;
 use smallvec::SmallVec;
 
-use crate::buffer::{Chunk, Piece, Pieces, Room, Target, total};
+use crate::buffer::{Chunk, LentMut, LentSlice, Piece, Pieces, Room, Target, total};
 use crate::contact::Contact;
 use crate::cx::Cx;
 use crate::driver::LinkPart;
@@ -71,6 +71,15 @@ impl ReadBody {
     pub(crate) fn ask(&mut self, target: Target, room: usize, wait_for: usize) {
         self.room = room.min(target.room());
         self.target = target;
+        self.got = 0;
+        self.mark = 0;
+        self.wait_for = wait_for;
+        self.touched = false;
+    }
+
+    pub(crate) fn ask_lent(&mut self, lent: LentMut, wait_for: usize) {
+        self.room = lent.len();
+        self.target = Target::Lent(lent, 0);
         self.got = 0;
         self.mark = 0;
         self.wait_for = wait_for;
@@ -319,6 +328,27 @@ impl WriteBody {
         self.lead_bytes = 0;
         self.ends.clear();
         self.touched = false;
+    }
+
+    pub(crate) fn ask_lent(&mut self, lent: LentSlice) {
+        self.total = lent.len();
+        self.pieces.clear();
+        self.pieces.push(Piece::lent(lent));
+        self.moved = 0;
+        self.mark = usize::MAX;
+        self.leads = 0;
+        self.lead_bytes = 0;
+        self.ends.clear();
+        self.touched = false;
+    }
+
+    /// Drops the pieces; says how many of the owner's bytes went.
+    pub(crate) fn finish_lent(&mut self) -> usize {
+        if !self.saved.is_empty() {
+            self.leave_saved(0);
+        }
+        self.pieces.clear();
+        self.moved.saturating_sub(self.lead_bytes).min(self.total - self.lead_bytes)
     }
 
     /// The pieces, all that are to be written; the first [`moved`](Self::moved) bytes are through.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 
 use crate::attr::{OpAttr, OpAttrs};
-use crate::buffer::{LentMut, LentSlice, Piece, Pieces, Target, WriteBuf};
+use crate::buffer::{LentMut, LentSlice, Pieces, Target, WriteBuf};
 use crate::caps::Caps;
 use crate::cntl::{Cntl, Command};
 use crate::contact::Contact;
@@ -306,6 +306,11 @@ pub struct ReadCall<'a> {
 fn read_cell(t: &mut Tree, target: Target, room: usize, wait_for: usize, attrs: OpAttrs) -> Box<Cell<Read>> {
     let mut cell = cells::read();
     cell.body.ask(target, room, wait_for);
+    ready_read(t, cell, wait_for, attrs)
+}
+
+#[inline]
+fn ready_read(t: &Tree, mut cell: Box<Cell<Read>>, wait_for: usize, attrs: OpAttrs) -> Box<Cell<Read>> {
     cell.head.charge = if cell.body.room == usize::MAX { 0 } else { cell.body.room };
     cell.head.attrs = attrs;
     if cell.body.room < wait_for && !t.plan.unit.has_borders() && cell.body.room > 0 {
@@ -406,12 +411,13 @@ impl ReadInto<'_> {
     pub fn wait_attrs(self) -> Result<(usize, OpAttrs), Error> {
         let (core, until) = (self.call.core(), self.call.until());
         let Self { call, buf, wait_for } = self;
-        let room = buf.len();
         let lent = LentMut::new(buf);
-        let mut cell =
-            block::<Read>(core, until, call.no_wait, |t| read_cell(t, Target::Lent(lent, 0), room, wait_for, call.attrs))?;
+        let mut cell = block::<Read>(core, until, call.no_wait, |t| {
+            let mut cell = cells::read();
+            cell.body.ask_lent(lent, wait_for);
+            ready_read(t, cell, wait_for, call.attrs)
+        })?;
         cell.body.leave(0);
-        cell.body.target = Target::none();
         let n = cell.body.got;
         let attrs = std::mem::take(&mut cell.head.attrs);
         let error = cell.head.error.take();
@@ -509,10 +515,13 @@ impl WriteFrom<'_> {
         let Self { call, buf } = self;
         let lent = LentSlice::new(buf);
         let mut cell = block::<Write>(core, until, call.no_wait, |_| {
-            write_cell(Pieces::from_iter([Piece::lent(lent)]), call.attrs)
+            let mut cell = cells::write();
+            cell.body.ask_lent(lent);
+            cell.head.charge = cell.body.len();
+            cell.head.attrs = call.attrs;
+            cell
         })?;
-        let (pieces, n) = cell.body.give_back();
-        drop(pieces);
+        let n = cell.body.finish_lent();
         cell.head.attrs = OpAttrs::new();
         let error = cell.head.error.take();
         cells::keep_write(cell);

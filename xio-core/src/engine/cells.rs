@@ -33,8 +33,10 @@ pub(crate) fn write() -> Box<Cell<Write>> {
 /// Keeps a read cell for later.
 #[inline]
 pub(crate) fn keep_read(mut cell: Box<Cell<Read>>) {
-    if !matches!(&cell.body.target, Target::Take(c) if c.is_empty()) {
-        cell.body.target = Target::none();
+    match &mut cell.body.target {
+        Target::Lent(..) => {}
+        Target::Take(c) if c.is_empty() => {}
+        other => *other = Target::none(),
     }
     clean(&mut cell);
     let _ = READS.try_with(|s| {

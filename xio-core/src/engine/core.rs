@@ -190,6 +190,8 @@ pub(crate) struct Inner {
     pub(crate) signals: SmallVec<[Signal; 1]>,
     pub(crate) calls: VecDeque<AnyCell>,
     pub(crate) calling: bool,
+    /// Its requests are tried when this thread's callbacks have run.
+    pub(crate) pumped_later: bool,
     pub(crate) rare: Option<Box<Rare>>,
     pub(crate) sample: u32,
     pub(crate) lap: Option<(u8, Time)>,

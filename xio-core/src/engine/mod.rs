@@ -158,7 +158,7 @@ impl Engine {
 
     /// Ends it: whatever is outstanding fails with [`ErrorKind::Stopped`], every handle is dead.
     pub fn shutdown(&self) {
-        self.0.shared.stop();
+        self.0.shared.stop(&Error::stopped());
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
@@ -210,6 +210,7 @@ impl Engine {
                     signals: smallvec::SmallVec::new(),
                     calls: std::collections::VecDeque::new(),
                     calling: false,
+                    pumped_later: false,
                     rare: None,
                     sample: 0,
                     lap: None,
@@ -251,7 +252,7 @@ impl std::fmt::Debug for Engine {
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        self.shared.stop();
+        self.shared.stop(&Error::stopped());
         if let Some(t) = self.thread.take() {
             // The last handle may go in a callback on the engine's own thread.
             if t.thread().id() != std::thread::current().id() {
@@ -262,7 +263,7 @@ impl Drop for Owner {
 }
 
 impl Shared {
-    fn stop(&self) {
+    fn stop(&self, why: &Error) {
         if self.stopped.swap(true, Ordering::AcqRel) {
             return;
         }
@@ -270,7 +271,7 @@ impl Shared {
         for core in cores {
             let mut lane = Lane::enter(&core);
             if lane.inner.status != Status::Closed {
-                lane.poison(Error::stopped());
+                lane.poison(why.clone());
             }
             lane.leave();
         }
@@ -300,9 +301,14 @@ pub(crate) fn turn(shared: &Arc<Shared>, timeout: Option<Duration>) -> usize {
     // A timer set since `first` was read has seen the old value of `sleeping_until`.
     let until = until.min(shared.timers.first());
     let sleep = (until != Time::NEVER).then(|| until.since(now));
-    if shared.reactor.wait(sleep, &mut ready).is_err() {
-        // Nothing to wait with: do not spin.
-        std::thread::sleep(Duration::from_millis(10));
+    if let Err(e) = shared.reactor.wait(sleep, &mut ready) {
+        if shared.reactor.is_virtual() {
+            // Nothing can ever happen again: what waits for it fails, rather than turn for ever.
+            shared.stop(&Error::stopped().source_error(e));
+        } else {
+            // Nothing to wait with: do not spin.
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
     shared.timers.sleeping_until.store(0, Ordering::SeqCst);
     for w in ready {

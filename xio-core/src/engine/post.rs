@@ -1,6 +1,7 @@
 //! The ways into and out of a handle's lock. Invariant: a thread holds at most one lock; what is
 //! asked of another handle meanwhile waits in this thread's list until the lock is free; user
-//! callbacks run last, with no lock held, never nested.
+//! callbacks run last, with no lock held, never nested. What callbacks submit is tried together once
+//! they have all run, so that a window of writes becomes one batch.
 
 use std::cell::{Cell as Flag, RefCell};
 use std::collections::VecDeque;
@@ -10,7 +11,10 @@ use crate::engine::core::{Core, Signal, Tree};
 use crate::engine::run::Turn;
 use crate::error::{Error, ErrorKind};
 use crate::op::OpId;
-use crate::sync::{Arc, MutexGuard};
+use crate::sync::{Arc, MutexGuard, Ordering};
+
+/// Callbacks run in one go on a thread that is not the engine's, before the engine takes over.
+const TURN_CALLS: usize = 256;
 
 /// What a token asks of its handle.
 pub(crate) enum Post {
@@ -25,12 +29,17 @@ pub(crate) enum Post {
 thread_local! {
     static IN_LANE: Flag<bool> = const { Flag::new(false) };
     static DRAINING: Flag<bool> = const { Flag::new(false) };
+    /// A callback runs on this thread.
     static CALLING: Flag<bool> = const { Flag::new(false) };
+    static SETTLING: Flag<bool> = const { Flag::new(false) };
+    static CALLS: Flag<usize> = const { Flag::new(0) };
     static ENGINE: Flag<bool> = const { Flag::new(false) };
     /// Whether `POSTS` holds anything; cheaper to look at.
     static POSTED: Flag<bool> = const { Flag::new(false) };
     static POSTS: RefCell<VecDeque<(Arc<Core>, Post)>> = const { RefCell::new(VecDeque::new()) };
     static CALLERS: RefCell<VecDeque<Arc<Core>>> = const { RefCell::new(VecDeque::new()) };
+    /// Handles with requests that callbacks made.
+    static PUMPS: RefCell<VecDeque<Arc<Core>>> = const { RefCell::new(VecDeque::new()) };
 }
 
 /// A handle's lock, taken.
@@ -68,6 +77,12 @@ impl<'a> Lane<'a> {
         let mut turn = Turn::default();
         loop {
             self.tree.run();
+            if CALLING.get() && !self.tree.inner.ios.is_empty() {
+                if !std::mem::replace(&mut self.tree.inner.pumped_later, true) {
+                    PUMPS.with_borrow_mut(|p| p.push_back(core.clone()));
+                }
+                break;
+            }
             let Some(job) = self.tree.next_io() else { break };
             if turn.is_over() {
                 self.tree.put_back(job);
@@ -158,14 +173,46 @@ fn settle() {
         apply(&core, p);
     }
     DRAINING.set(false);
-    if CALLING.get() {
+    if SETTLING.replace(true) {
         return;
     }
-    CALLING.set(true);
-    while let Some(core) = CALLERS.with_borrow_mut(VecDeque::pop_front) {
-        call_back(&core);
+    CALLS.set(0);
+    loop {
+        if let Some(core) = CALLERS.with_borrow_mut(VecDeque::pop_front) {
+            CALLING.set(true);
+            call_back(&core);
+            CALLING.set(false);
+        } else if !pump_next() {
+            break;
+        }
     }
-    CALLING.set(false);
+    SETTLING.set(false);
+    if POSTED.get() {
+        settle();
+    }
+}
+
+/// Tries the requests of one handle that callbacks left.
+fn pump_next() -> bool {
+    let Some(core) = PUMPS.with_borrow_mut(VecDeque::pop_front) else { return false };
+    let mut lane = Lane::enter(&core);
+    lane.inner.pumped_later = false;
+    lane.leave();
+    true
+}
+
+/// A callback is about to block: what it and others have submitted must be on its way.
+pub(crate) fn before_wait() {
+    if CALLING.get() {
+        CALLING.set(false);
+        while pump_next() {}
+        CALLING.set(true);
+    }
+}
+
+/// Whether requests made now are tried once the callbacks have run.
+pub(crate) fn defers() -> bool {
+    CALLING.get()
 }
 
 /// Runs the callbacks of one handle, one after the other; whoever comes meanwhile only queues.
@@ -179,12 +226,20 @@ fn call_back(core: &Arc<Core>) {
         lane.leave_quiet();
     }
     loop {
+        let calls = CALLS.get();
+        let shared = &core.shared;
+        let full = calls >= TURN_CALLS && !ENGINE.get() && shared.own_thread && !shared.stopped.load(Ordering::Acquire);
+        CALLS.set(calls + 1);
         let mut lane = Lane::enter(core);
-        let next = lane.next_call();
+        let next = if full { None } else { lane.next_call() };
         if next.is_none() {
             lane.inner.calling = false;
         }
+        let more = full && lane.inner.has_calls();
         lane.leave_quiet();
+        if more {
+            shared.inject(core.clone());
+        }
         let Some(call) = next else { return };
         if std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)).is_err() {
             let mut lane = Lane::enter(core);

@@ -11,7 +11,7 @@ use crate::driver::OpKind;
 use crate::engine::cells;
 use crate::engine::core::{Core, State, Status, Step, Tree};
 use crate::engine::end::End;
-use crate::engine::post::Lane;
+use crate::engine::post::{Lane, before_wait, defers};
 use crate::engine::pump::{Attempt, attempt, stopped};
 use crate::engine::run::side_of;
 use crate::engine::walk::Stop;
@@ -88,6 +88,7 @@ pub(crate) fn start<'a, K: Kind>(
                 }
                 return Started::Done(cell);
             }
+            Stop::Io | Stop::Work if waiting.is_none() && defers() => return park(lane, cell, Stop::Io),
             Stop::Io | Stop::Work => {
                 let id = lane.go_out(&mut cell, waiting);
                 let slow = waiting.is_some() && K::KIND == OpKind::Read && lane.inner.slow_reads;
@@ -380,6 +381,7 @@ pub(crate) fn block<K: Kind>(
     setup: impl FnOnce(&mut Tree) -> Box<Cell<K>>,
 ) -> Result<Box<Cell<K>>, Error> {
     may_block()?;
+    before_wait();
     let mut lane = Lane::enter(core);
     let mut cell = setup(&mut lane);
     cell.end = End::Wait(None);

@@ -1,9 +1,10 @@
 //! What does the system calls: the interface the engine drives, and the two that come with the
-//! crate. Invariant: a reactor calls nobody back; it hands out the ops whose sockets are ready, and
+//! crate, over epoll and simulated. Invariant: a reactor calls nobody back; it hands out the ops whose sockets are ready, and
 //! the engine does the rest.
 
 mod bell;
 mod epoll;
+mod sim;
 mod tcp_info;
 
 use std::io;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 pub use bell::Bell;
 pub(crate) use epoll::Epoll;
+pub use sim::{AcceptFault, Sim, SimConfig};
 
 use crate::engine::core::Core;
 use crate::io::{Connected, Sock, SocketOptions};
