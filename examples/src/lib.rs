@@ -1,0 +1,1 @@
+//! The programs are in `examples/`: `cargo run -p xio-examples --example echo`.
