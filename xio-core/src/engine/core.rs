@@ -16,6 +16,8 @@ use crate::error::{Error, Place};
 use crate::io::{Direction, IoDone, Sock};
 use crate::level::{Level, Reason};
 use crate::op::{Act, AnyCell, Cell, Kind, OpId};
+#[cfg(test)]
+use crate::op::Read;
 use crate::plan::Plan;
 use crate::reactor::Bell;
 use crate::stack::Stack;
@@ -420,5 +422,22 @@ impl Inner {
             && self.calls.is_empty()
             && self.garbage.is_empty()
             && self.gates.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An idle handle is to stay small; the sum is what a handle of three levels takes, beside the
+    /// levels themselves, with one read outstanding.
+    #[test]
+    fn an_idle_handle_is_small() {
+        let core = size_of::<Core>() + 16;
+        let cell = size_of::<Cell<Read>>();
+        let entry = size_of::<Entry>();
+        println!("core {core}, read cell {cell}, entry {entry}, tree {}, inner {}, state {}", size_of::<Tree>(), size_of::<Inner>(), size_of::<State>());
+        println!("head {}, body {}, end {}, io {}, write cell {}", size_of::<crate::op::Head>(), size_of::<crate::body::ReadBody>(), size_of::<crate::engine::end::End<Read>>(), size_of::<crate::op::IoSlot>(), size_of::<Cell<crate::op::Write>>());
+        assert!(core + cell + entry <= 1500, "{core} + {cell} + {entry}");
     }
 }

@@ -1,0 +1,308 @@
+//! The level of a handle: opens one connection and moves its bytes. Invariant: `sock` is there from
+//! the end of an open to the start of a close; without it every op gets an error.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use xio_core::cntl::{Cntl, LocalContact, PathInfo, RemoteContact};
+use xio_core::io::{Connected, Io, IoDone, Sock};
+use xio_core::level::{Cancel, Reason};
+use xio_core::op::{Close, Open, OpId, Read, Ready, Shutdown, Write};
+use xio_core::{CloseMode, Contact, Cx, Error, ErrorKind, Flow, Level, Op};
+
+use super::Options;
+use super::cntl::{Live, not_open, option};
+use super::race::{Outcome, Race};
+use crate::net::{Host, HostPort, bad, canonical, numeric, tidy};
+
+/// A connection.
+pub(super) struct Stream {
+    options: Live,
+    sock: Option<Sock>,
+    local: Contact,
+    peer: Contact,
+    /// Where it was opened to; `None` for what was accepted or given.
+    to: Option<HostPort>,
+    race: Option<Box<Race>>,
+    next_tag: u32,
+}
+
+impl Stream {
+    pub(super) fn new(options: Options) -> Self {
+        Self {
+            options: Arc::new(Mutex::new(options)),
+            sock: None,
+            local: Contact::None,
+            peer: Contact::None,
+            to: None,
+            race: None,
+            next_tag: 0,
+        }
+    }
+
+    fn begin<'o>(&mut self, cx: &mut Cx<'_>, mut op: Op<'o, Open>) -> Flow<'o> {
+        self.sock = None;
+        self.to = None;
+        if op.is_passive() {
+            return match op.link(cx).map(|part| part.downcast::<Connected>()) {
+                Some(Ok(c)) => {
+                    self.connected(*c);
+                    op.finished()
+                }
+                _ => op.failed(Error::new(ErrorKind::InvalidInput).detail("the accepted link has no connection of this level")),
+            };
+        }
+        let options = self.options.lock().clone();
+        if let Some(fd) = &options.fd {
+            if !op.contact().is_none() {
+                let text = format!("`{}`: the level was given a ready-made socket (`fd`); open it with no contact", op.contact());
+                return op.failed(Error::new(ErrorKind::InvalidContact).detail(text));
+            }
+            return match fd.take() {
+                Ok(fd) => op.io(Io::Adopt(Box::new((fd, options.socket())))),
+                Err(e) => op.failed(e),
+            };
+        }
+        let (to, port) = match destination(op.contact()) {
+            Ok(d) => d,
+            Err(e) => return op.failed(e),
+        };
+        self.to = Some(to.clone());
+        match &to.host {
+            Host::Name(name) => {
+                let (held, flow) = op.hold(cx);
+                self.next_tag = self.next_tag.wrapping_add(1);
+                self.race = Some(Box::new(Race::begin(cx, held, to.clone(), name, port, self.next_tag)));
+                flow
+            }
+            _ => match to.address().map(|a| options.towards(a).map(|o| (a, o))) {
+                Some(Ok(what)) => op.io(Io::Connect(Box::new(what))),
+                Some(Err(e)) => op.failed(e),
+                None => op.failed(ErrorKind::InvalidContact),
+            },
+        }
+    }
+
+    fn connected(&mut self, c: Connected) {
+        self.sock = Some(c.sock);
+        self.local = tidy(c.local);
+        self.peer = tidy(c.peer);
+    }
+
+    /// Answers the op when the race is over.
+    fn race_on(&mut self, cx: &mut Cx<'_>, (race, outcome): (Option<Box<Race>>, Outcome)) {
+        self.race = race;
+        match outcome {
+            Outcome::Running => {}
+            Outcome::Won(held, c) => {
+                self.connected(*c);
+                cx.finish(held, Ok(()));
+            }
+            Outcome::Lost(held, e) => cx.finish(held, Err(e)),
+        }
+    }
+
+    /// The error of a connection attempt, with where it went.
+    #[cold]
+    fn refused(&self, e: std::io::Error) -> Error {
+        let e = Error::from(e);
+        let Some(to) = &self.to else { return e.detail("the ready-made socket (`fd`) is of no use") };
+        let local = matches!(e.kind(), ErrorKind::AddrInUse | ErrorKind::AddrNotAvailable);
+        let o = self.options.lock();
+        let from = match (&o.bind, &o.port_range) {
+            (Some(b), None) if local => format!(" from `bind={b}`"),
+            (None, Some(r)) if local => format!(" from a port of `port_range={r}`"),
+            (Some(b), Some(r)) if local => format!(" from `bind={b}`, a port of `port_range={r}`"),
+            _ => String::new(),
+        };
+        e.detail(format!("`{to}`{from}"))
+    }
+}
+
+impl Level for Stream {
+    fn open<'o>(&mut self, cx: &mut Cx<'_>, mut op: Op<'o, Open>) -> Flow<'o> {
+        match op.io_done() {
+            IoDone::None => self.begin(cx, op),
+            IoDone::Connected(c) if self.to.is_none() && c.peer.is_none() && !c.local.is_none() => {
+                let text = "the ready-made socket (`fd`) is not connected; a listening one belongs to a server";
+                op.failed(Error::new(ErrorKind::InvalidInput).detail(text))
+            }
+            IoDone::Connected(c) => {
+                self.connected(c);
+                op.finished()
+            }
+            IoDone::Failed(e) => {
+                let e = self.refused(e);
+                op.failed(e)
+            }
+            _ => op.failed(ErrorKind::Contract),
+        }
+    }
+
+    fn close<'o>(&mut self, _: &mut Cx<'_>, mut op: Op<'o, Close>) -> Flow<'o> {
+        // The socket is gone when the request is back, and there is no request without one.
+        let _ = op.io_done();
+        match self.sock.take() {
+            Some(sock) => {
+                let linger = match op.mode() {
+                    CloseMode::Abort => Some(std::time::Duration::ZERO),
+                    _ => self.options.lock().linger,
+                };
+                op.io(Io::Close(sock, linger))
+            }
+            None => op.finished(),
+        }
+    }
+
+    #[inline]
+    fn read<'o>(&mut self, _: &mut Cx<'_>, op: Op<'o, Read>) -> Flow<'o> {
+        match &self.sock {
+            Some(sock) => op.io(Io::Recv(sock.clone())),
+            None => op.failed(not_open()),
+        }
+    }
+
+    #[inline]
+    fn write<'o>(&mut self, _: &mut Cx<'_>, op: Op<'o, Write>) -> Flow<'o> {
+        match &self.sock {
+            Some(sock) => op.io(Io::Send(sock.clone())),
+            None => op.failed(not_open()),
+        }
+    }
+
+    fn shutdown<'o>(&mut self, _: &mut Cx<'_>, mut op: Op<'o, Shutdown>) -> Flow<'o> {
+        match (op.io_done(), &self.sock) {
+            (IoDone::None, Some(sock)) => op.io(Io::ShutdownWrite(sock.clone())),
+            (IoDone::None, None) => op.failed(not_open()),
+            (IoDone::Failed(e), _) => op.failed(e),
+            _ => op.finished(),
+        }
+    }
+
+    fn ready<'o>(&mut self, _: &mut Cx<'_>, mut op: Op<'o, Ready>) -> Flow<'o> {
+        match (op.io_done(), &self.sock) {
+            (IoDone::None, Some(sock)) => {
+                let request = Io::Ready(sock.clone(), op.direction());
+                op.io(request)
+            }
+            (IoDone::None, None) => op.failed(not_open()),
+            (IoDone::Failed(e), _) => op.failed(e),
+            _ => op.finished(),
+        }
+    }
+
+    fn io_done(&mut self, cx: &mut Cx<'_>, tag: u32, done: IoDone) {
+        // Attempts that lost come back too: whatever socket they bring closes here.
+        let Some(race) = self.race.take() else { return };
+        let options = self.options.lock().clone();
+        let step = race.done(cx, &options, tag, done, &mut self.next_tag);
+        self.race_on(cx, step);
+    }
+
+    fn timer(&mut self, cx: &mut Cx<'_>, _: u32) {
+        let Some(race) = self.race.take() else { return };
+        let options = self.options.lock().clone();
+        let step = race.next(cx, &options, &mut self.next_tag);
+        self.race_on(cx, step);
+    }
+
+    fn cancel(&mut self, cx: &mut Cx<'_>, id: OpId, reason: Reason) -> Cancel {
+        match self.race.take_if(|r| r.is_for(id)) {
+            Some(race) => {
+                race.stop(cx, reason);
+                Cancel::Keep
+            }
+            None => Cancel::Take,
+        }
+    }
+
+    fn cntl(&mut self, _: &mut Cx<'_>, c: &mut Cntl<'_>) -> Result<(), Error> {
+        if c.command::<LocalContact>().is_some() {
+            self.sock.as_ref().ok_or_else(not_open)?;
+            return c.reply::<LocalContact>(self.local.clone());
+        }
+        if c.command::<RemoteContact>().is_some() {
+            self.sock.as_ref().ok_or_else(not_open)?;
+            return c.reply::<RemoteContact>(self.peer.clone());
+        }
+        if c.command::<PathInfo>().is_some() {
+            let sock = self.sock.as_ref().ok_or_else(not_open)?.clone();
+            return c.reply_later::<PathInfo>(move || sock.socket().path().map_err(Error::from));
+        }
+        option(&self.options, self.sock.as_ref(), c)
+    }
+
+    /// A connection that was accepted has the peer's passing port: only another host can be told.
+    fn same_peer(&self, contact: &Contact) -> Option<bool> {
+        self.sock.as_ref()?;
+        let peer = numeric(&self.peer)?;
+        let Some(to) = &self.to else {
+            return numeric(contact).filter(|a| a.ip() != peer.ip()).map(|_| false);
+        };
+        match numeric(contact) {
+            Some(a) => Some(a == peer),
+            None => (HostPort::parse(contact.text()?).ok()? == *to).then_some(true),
+        }
+    }
+}
+
+/// Where to, and the port of it.
+fn destination(contact: &Contact) -> Result<(HostPort, u16), Error> {
+    let text = match contact {
+        Contact::Text(t) => t,
+        Contact::None => return Err(bad("", 0, "there is no contact", "write `host:port`")),
+        Contact::Branches(_) => {
+            let text = format!("`{contact}`: a map of branches, but `tcp` has none; write `host:port`");
+            return Err(Error::new(ErrorKind::InvalidContact).detail(text));
+        }
+    };
+    let to = HostPort::parse(text)?;
+    match (&to.host, to.port) {
+        (Host::Any, _) => Err(bad(text, 0, "the host is missing", "write `host:port`; only a server needs no host")),
+        (Host::Ip(std::net::IpAddr::V6(ip), _), None) => {
+            Err(bad(text, text.len(), "the port is missing", &format!("write `[{ip}]:port`")))
+        }
+        (_, None) => Err(bad(text, text.len(), "the port is missing", "write `host:port`")),
+        (_, Some(0)) => Err(bad(text, text.len() - 1, "nobody listens on port 0", "write the port of the server")),
+        (_, Some(port)) => {
+            // An address in disguise would fight with `bind` about the family.
+            let plain = to.address().map(canonical);
+            Ok((plain.map_or(to, from_address), port))
+        }
+    }
+}
+
+fn from_address(a: SocketAddr) -> HostPort {
+    let scope = match a {
+        SocketAddr::V6(a) => a.scope_id(),
+        SocketAddr::V4(_) => 0,
+    };
+    HostPort { host: Host::Ip(a.ip(), scope), port: Some(a.port()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_destination_needs_host_and_port() {
+        let (to, port) = destination(&Contact::new("[::ffff:10.0.0.1]:7")).unwrap();
+        assert_eq!((to.to_string().as_str(), port), ("10.0.0.1:7", 7));
+        let map = Contact::None.with_branch("a", Contact::new("x:1"));
+        for (contact, text) in [
+            (Contact::None, "there is no contact (at byte 0); write `host:port`"),
+            (Contact::new(":7000"), "the host is missing"),
+            (Contact::new("7000"), "the host is missing"),
+            (Contact::new("example.org"), "the port is missing (at byte 11); write `host:port`"),
+            (Contact::new("::1"), "write `[::1]:port`"),
+            (Contact::new("localhost:0"), "nobody listens on port 0 (at byte 10)"),
+            (Contact::new("a b:1"), "cannot stand in a host name (at byte 1)"),
+            (map, "a map of branches, but `tcp` has none"),
+        ] {
+            let e = destination(&contact).unwrap_err();
+            assert_eq!(e.kind(), ErrorKind::InvalidContact, "{contact}");
+            assert!(e.to_string().contains(text), "{contact}: {e}");
+        }
+    }
+}
