@@ -19,6 +19,8 @@ use xio_core::Driver;
 pub mod frame;
 #[cfg(feature = "loop")]
 pub mod loop_;
+#[cfg(feature = "tcp")]
+mod net;
 #[cfg(feature = "null")]
 pub mod null;
 #[cfg(feature = "pick")]

@@ -300,7 +300,8 @@ mod tests {
             let range = PortRange { first, last };
             prop_assert_eq!(PortRange::parse(&range.to_string()), Ok(range));
             prop_assert_eq!(range.ports().count(), usize::from(last - first) + 1);
-            prop_assert!(a == b || PortRange::parse(&format!("{last}-{first}")).is_err());
+            let reversed = PortRange { first: last, last: first }.to_string();
+            prop_assert!(a == b || PortRange::parse(&reversed).is_err());
         }
     }
 

@@ -57,15 +57,7 @@ pub struct Below {
 
 impl ReadBody {
     pub(crate) const fn empty() -> Self {
-        Self {
-            target: Target::none(),
-            got: 0,
-            room: 0,
-            wait_for: 1,
-            mark: 0,
-            saved: Vec::new(),
-            touched: false,
-        }
+        Self { target: Target::none(), got: 0, room: 0, wait_for: 1, mark: 0, saved: Vec::new(), touched: false }
     }
 
     pub(crate) fn ask(&mut self, target: Target, room: usize, wait_for: usize) {
@@ -136,6 +128,20 @@ impl ReadBody {
             Some(Target::Fill(buf)) => out.buf = buf,
             Some(Target::Take(chunks)) => out.chunks = chunks,
             Some(Target::Lent(..)) | None => {}
+        }
+        out
+    }
+
+    /// What came into the target of a level's own read.
+    pub(crate) fn brought(&mut self, own: bool) -> Below {
+        let mut out = Below { buf: BytesMut::new(), chunks: Chunks::new(), got: 0 };
+        if own {
+            out.got = self.got;
+            match std::mem::replace(&mut self.target, Target::none()) {
+                Target::Fill(buf) => out.buf = buf,
+                Target::Take(chunks) => out.chunks = chunks,
+                Target::Lent(..) => {}
+            }
         }
         out
     }
@@ -226,14 +232,8 @@ impl ReadBody {
     }
 
     pub(crate) fn limit_below(&mut self, node: u8, most: usize, wait_for: usize) {
-        let saved = SavedRead {
-            node,
-            target: None,
-            got: self.got,
-            room: self.room,
-            wait_for: self.wait_for,
-            mark: self.mark,
-        };
+        let saved =
+            SavedRead { node, target: None, got: self.got, room: self.room, wait_for: self.wait_for, mark: self.mark };
         self.saved.push(saved);
         self.touched = true;
         self.room = self.room.min(most);

@@ -99,7 +99,9 @@ impl<'a> Cntl<'a> {
         let boxed = match self.answer {
             Answer::Now(b) => b,
             Answer::Later(f) => f()?,
-            Answer::None => return Err(Error::new(ErrorKind::Contract).detail("the command was taken but not answered")),
+            Answer::None => {
+                return Err(Error::new(ErrorKind::Contract).detail("the command was taken but not answered"));
+            }
         };
         boxed
             .downcast::<C::Reply>()

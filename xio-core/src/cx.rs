@@ -19,7 +19,7 @@ use crate::handle::CloseMode;
 use crate::held::Held;
 use crate::io::{Direction, Io};
 use crate::op::{
-    AnyCell, Cell, Close, Flush, Head, IoSlot, Kind, Op, OpId, Open, Read, Ready, Role, Shutdown, Write,
+    Accept, AnyCell, Cell, Close, Flush, Head, IoSlot, Kind, Listen, Op, OpId, Open, Read, Ready, Role, Shutdown, Write,
 };
 use crate::plan::{END, Plan};
 use crate::sync::{Arc, AtomicBool, Ordering};
@@ -167,6 +167,19 @@ impl Cx<'_> {
         self.own(cell, branch, tag)
     }
 
+    /// Starts a branch of a server; comes back in `own_listen_done` with the contact of a client.
+    pub fn listen(&mut self, branch: u8, contact: Contact, tag: u32) -> OpId {
+        let mut cell = Cell::<Listen>::boxed();
+        cell.body.contact = contact;
+        self.own(cell, branch, tag)
+    }
+
+    /// Waits for a link on a branch of a server. In `own_accept_done` the level takes the body out of
+    /// the op and puts it into an accept from above, which so gets the link.
+    pub fn accept(&mut self, branch: u8, tag: u32) -> OpId {
+        self.own(Cell::<Accept>::boxed(), branch, tag)
+    }
+
     /// Makes the last own op of this id go with the op it serves: its deadline holds for both, and
     /// a cancel of the served op cancels this one.
     pub fn serve<K: Kind>(&mut self, own: OpId, served: &Held<K>) {
@@ -174,7 +187,7 @@ impl Cx<'_> {
         let deadline = self
             .inner
             .entry(id)
-            .and_then(|e| e.cell.as_ref().map(|c| c.head().deadline).or(e.timer.map(|t| t.0)))
+            .and_then(|e| e.cell.as_ref().map(|c| c.head().deadline).or(e.timer().map(|t| t.0)))
             .unwrap_or(Time::NEVER);
         if let Some(c) = self.inner.entry(own).and_then(|e| e.cell.as_mut()) {
             c.head_mut().serves = id;
@@ -197,7 +210,7 @@ impl Cx<'_> {
             }
         };
         let id = self.inner.park(self.plan, cell, State::Ready(step));
-        self.inner.posts.push(Task::Op(id));
+        self.inner.q.make().posts.push(Task::Op(id));
         id
     }
 
@@ -220,7 +233,7 @@ impl Cx<'_> {
     /// Stops an op this level made; it comes back with its real result or `Cancelled`.
     pub fn cancel(&mut self, own: OpId) {
         if self.inner.entry(own).is_some_and(|e| e.origin == self.node) {
-            self.inner.posts.push(Task::Cancel(own, crate::level::Reason::Cancelled));
+            self.inner.q.make().posts.push(Task::Cancel(own, crate::level::Reason::Cancelled));
         }
     }
 
@@ -236,7 +249,7 @@ impl Cx<'_> {
         cell.head.tag = tag;
         cell.head.io = IoSlot::Ask(io);
         let id = self.inner.park(self.plan, cell, State::Io);
-        self.inner.ios.push_back(id);
+        self.inner.q.make().ios.push_back(id);
         id
     }
 
@@ -285,7 +298,7 @@ impl Cx<'_> {
         let place = self.inner.place(node);
         let Some(entry) = self.inner.entry(id) else { return };
         if entry.cell.is_none() {
-            entry.early = Some(answer);
+            entry.more().early = Some(answer);
             return;
         }
         if !matches!(entry.state, State::Held(n) if n == node) {
@@ -293,9 +306,7 @@ impl Cx<'_> {
         }
         let step = match answer {
             Early::Retry => Step::Enter(node),
-            Early::Pass => {
-                Step::Acted { node, act: crate::op::Act::Pass, phase: crate::engine::core::Phase::Down }
-            }
+            Early::Pass => Step::Acted { node, act: crate::op::Act::Pass, phase: crate::engine::core::Phase::Down },
             Early::Finish(result) => {
                 let Some(any) = entry.cell.as_mut() else { return };
                 let kind = any.kind();
@@ -305,9 +316,7 @@ impl Cx<'_> {
                     }
                 }
                 match result {
-                    Ok(()) => {
-                        Step::Acted { node, act: crate::op::Act::Done, phase: crate::engine::core::Phase::Down }
-                    }
+                    Ok(()) => Step::Acted { node, act: crate::op::Act::Done, phase: crate::engine::core::Phase::Down },
                     Err(e) => {
                         any.head_mut().error = Some(e.at(kind, || place));
                         crate::op::with_cell!(any, c => leave(c, node));
@@ -317,7 +326,7 @@ impl Cx<'_> {
             }
         };
         entry.state = State::Ready(step);
-        self.inner.posts.push(Task::Op(id));
+        self.inner.q.make().posts.push(Task::Op(id));
     }
 
     /// Moves bytes from `chunk` into a held read, as much as fits; `None` if the read is gone. The
@@ -356,6 +365,11 @@ impl Cx<'_> {
             AnyCell::Write(c) => Some((c.body.len(), &c.head.attrs)),
             _ => None,
         }
+    }
+
+    /// The attrs of a held op, to change before it is finished; `None` if it is gone.
+    pub fn held_attrs<K: Kind>(&mut self, held: &Held<K>) -> Option<&mut OpAttrs> {
+        Some(&mut self.held_cell(held)?.head_mut().attrs)
     }
 
     fn held_cell<K: Kind>(&mut self, held: &Held<K>) -> Option<&mut AnyCell> {
@@ -422,7 +436,7 @@ impl Cx<'_> {
             return Err(chunk);
         }
         queue.push_back(chunk);
-        self.inner.posts.push(Task::Delivered(node));
+        self.inner.q.make().posts.push(Task::Delivered(node));
         Ok(())
     }
 
@@ -434,12 +448,12 @@ impl Cx<'_> {
     /// Gives this level and what is below it up: ops in or below it fail with `error`, and so do
     /// all that come.
     pub fn fail(&mut self, error: Error) {
-        self.inner.posts.push(Task::Fail { node: self.node, error });
+        self.inner.q.make().posts.push(Task::Fail { node: self.node, error });
     }
 
     /// Tells the levels above, and in the end the user, that something happened.
     pub fn event(&mut self, kind: EventKind) {
-        self.inner.posts.push(Task::Event(Event { kind, branch: 0, from: self.node }));
+        self.inner.q.make().posts.push(Task::Event(Event { kind, branch: 0, from: self.node }));
     }
 
     // ---- the rest ------------------------------------------------------------------------------

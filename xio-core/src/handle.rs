@@ -16,10 +16,10 @@ use crate::contact::Contact;
 use crate::cx::{Cx, Event};
 use crate::driver::{LinkPart, OpKind, Role};
 use crate::engine::Engine;
+use crate::engine::cells;
 use crate::engine::core::{Core, Tree};
 use crate::engine::end::{End, Failed, ReadDone, WriteDone};
 use crate::engine::post::{Lane, Post, post};
-use crate::engine::cells;
 use crate::engine::submit::{OpFuture, Ticket, block, call, start};
 use crate::error::{Error, ErrorKind};
 use crate::io::Direction;
@@ -857,8 +857,11 @@ impl Tree {
             return Err(c.unsupported());
         }
         let known: Vec<_> = stack.levels().map(|l| l.id().to_owned()).collect();
-        Err(Error::new(ErrorKind::UnknownLevel)
-            .detail(format!("`{}`; there are {}", level.unwrap_or_default(), known.join(", "))))
+        Err(Error::new(ErrorKind::UnknownLevel).detail(format!(
+            "`{}`; there are {}",
+            level.unwrap_or_default(),
+            known.join(", ")
+        )))
     }
 
     fn cancel_kinds(&mut self, kinds: &[OpKind]) {
@@ -867,7 +870,10 @@ impl Tree {
             .ops
             .iter()
             .filter(|(_, e)| e.origin == 0 && kinds.contains(&e.kind))
-            .map(|(slot, e)| crate::op::OpId { slot: u32::try_from(slot).unwrap_or(u32::MAX), generation: e.generation })
+            .map(|(slot, e)| crate::op::OpId {
+                slot: u32::try_from(slot).unwrap_or(u32::MAX),
+                generation: e.generation,
+            })
             .collect();
         for id in ids {
             self.cancel(id, crate::level::Reason::Cancelled);

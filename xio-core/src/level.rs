@@ -2,8 +2,8 @@
 //! loop that calls it. Invariant: every method runs under the handle's one lock, alone, and must
 //! not block.
 
-use crate::contact::Contact;
 use crate::cntl::Cntl;
+use crate::contact::Contact;
 use crate::cx::{Cx, Event};
 use crate::error::Error;
 use crate::io::IoDone;

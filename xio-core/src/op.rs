@@ -82,7 +82,7 @@ pub(crate) enum Role {
 pub(crate) enum IoSlot {
     None,
     Ask(Io),
-    Done(IoDone),
+    Done(Box<IoDone>),
     Work(Box<dyn std::any::Any + Send>),
 }
 
@@ -466,7 +466,7 @@ impl<'o, K: Kind> Op<'o, K> {
     #[inline]
     pub fn io_done(&mut self) -> IoDone {
         if let IoSlot::Done(done) = &mut self.cell.head.io {
-            let done = std::mem::take(done);
+            let done = std::mem::take(&mut **done);
             self.cell.head.io = IoSlot::None;
             return done;
         }
@@ -535,6 +535,14 @@ impl<'o> Op<'o, Read> {
         let at = self.cell.head.at;
         self.cell.body.limit_below(at, most, wait_for);
         self.flow(Act::Pass)
+    }
+
+    /// What a read that this level made brought, taken out of it in `own_read_done`; nothing for any
+    /// other read.
+    pub fn brought(&mut self) -> crate::body::Below {
+        let head = &self.cell.head;
+        let own = head.origin != crate::plan::USER && head.at == head.origin;
+        self.cell.body.brought(own)
     }
 
     /// Waits for a chunk that this level delivers with [`Cx::deliver`]. For drivers that are handed

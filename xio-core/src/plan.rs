@@ -50,8 +50,7 @@ impl Plan {
             .chain(nodes.iter().map(|n| n.driver.intercepts(&*n.attr, role)))
             .collect();
         let parent: Vec<u8> = std::iter::once(USER).chain(nodes.iter().map(|n| n.parent)).collect();
-        let children: Vec<Vec<u8>> =
-            std::iter::once(vec![1]).chain(nodes.iter().map(|n| n.children.clone())).collect();
+        let children: Vec<Vec<u8>> = std::iter::once(vec![1]).chain(nodes.iter().map(|n| n.children.clone())).collect();
         let mut end = vec![0u8; count + 1];
         let mut leaf = vec![0u8; count + 1];
         let mut batches = vec![true; count + 1];
@@ -86,20 +85,7 @@ impl Plan {
         }
         let kinds = OpKind::ALL.map(|k| KindPlan::new(k, &intercepts, &parent, &children));
         let (eof_resets, unit) = nodes.first().map_or((false, Unit::Stream), |n| (n.caps.eof_resets, n.caps.unit));
-        Self {
-            kinds,
-            leaf,
-            parent,
-            children,
-            end,
-            intercepts,
-            borders,
-            batches,
-            words,
-            word_count,
-            eof_resets,
-            unit,
-        }
+        Self { kinds, leaf, parent, children, end, intercepts, borders, batches, words, word_count, eof_resets, unit }
     }
 
     #[inline]
@@ -125,9 +111,8 @@ impl Plan {
 
     /// Which branch of `node` the level `below` is in.
     pub(crate) fn branch_of(&self, node: u8, below: u8) -> Option<u8> {
-        let i = self.children[usize::from(node)]
-            .iter()
-            .position(|c| (*c..self.end[usize::from(*c)]).contains(&below))?;
+        let i =
+            self.children[usize::from(node)].iter().position(|c| (*c..self.end[usize::from(*c)]).contains(&below))?;
         u8::try_from(i).ok()
     }
 
@@ -181,7 +166,8 @@ impl KindPlan {
     }
 
     fn new(kind: OpKind, intercepts: &[Intercepts], parent: &[u8], children: &[Vec<u8>]) -> Self {
-        let mut plan = Self { down: [END; 256], up: [USER; 256], enter: [END; 256], gate: [false; 256], any_gate: false };
+        let mut plan =
+            Self { down: [END; 256], up: [USER; 256], enter: [END; 256], gate: [false; 256], any_gate: false };
         for n in (0..parent.len()).rev() {
             plan.down[n] = children[n].first().map_or(END, |c| plan.enter[usize::from(*c)]);
             let me = u8::try_from(n).unwrap_or(END);

@@ -403,8 +403,11 @@ impl Binder {
             }
         };
         if node.attr.0.driver() != info.name {
-            let e = Error::new(ErrorKind::Misfit)
-                .detail(format!("`{}` was given the attr of `{}`", info.name, node.attr.0.driver()));
+            let e = Error::new(ErrorKind::Misfit).detail(format!(
+                "`{}` was given the attr of `{}`",
+                info.name,
+                node.attr.0.driver()
+            ));
             self.fault(at, FaultKind::Refused(e));
         } else if let Err(e) = node.attr.0.check() {
             self.fault(at, FaultKind::Refused(e));

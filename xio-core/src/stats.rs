@@ -68,7 +68,7 @@ impl Stats for On {
 
     fn finished(inner: &mut Inner) {
         lap(inner, 0);
-        inner.lap = None;
+        inner.rare().lap = None;
     }
 }
 
@@ -78,19 +78,21 @@ fn counts(inner: &mut Inner, at: u8) -> Option<&mut Counts> {
 
 /// Ends the lap of the level that ran, begins that of `at`; on one op in [`SAMPLE`].
 fn lap(inner: &mut Inner, at: u8) {
-    match inner.lap {
+    let shared = inner.shared.clone();
+    let rare = inner.rare();
+    match rare.lap {
         Some((node, since)) => {
-            let now = inner.shared.now();
-            if let Some(c) = counts(inner, node) {
+            let now = shared.now();
+            if let Some(c) = rare.counts.as_mut().and_then(|c| c.get_mut(usize::from(node) - 1)) {
                 c.sampled += 1;
                 c.time += now.since(since);
             }
-            inner.lap = (at != 0).then(|| (at, inner.shared.now()));
+            rare.lap = (at != 0).then(|| (at, shared.now()));
         }
         None if at != 0 => {
-            inner.sample = inner.sample.wrapping_add(1);
-            if inner.sample % SAMPLE == 1 {
-                inner.lap = Some((at, inner.shared.now()));
+            rare.sample = rare.sample.wrapping_add(1);
+            if rare.sample % SAMPLE == 1 {
+                rare.lap = Some((at, shared.now()));
             }
         }
         None => {}

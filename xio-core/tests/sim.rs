@@ -14,9 +14,7 @@ use xio_core::io::{Connected, Direction, Io, IoDone, Sock, SocketOptions};
 use xio_core::op::{Accept, Close, Listen, Open, Read, Ready, Shutdown, Write};
 use xio_core::reactor::{AcceptFault, Sim, SimConfig};
 use xio_core::time::Time;
-use xio_core::{
-    CloseMode, Contact, Cx, Engine, Error, ErrorKind, Flow, Handle, Level, LevelNode, Op, Server, Stack,
-};
+use xio_core::{CloseMode, Contact, Cx, Engine, Error, ErrorKind, Flow, Handle, Level, LevelNode, Op, Server, Stack};
 
 // ---- a transport ---------------------------------------------------------------------------------
 

@@ -16,10 +16,10 @@ pub(super) type Live = Arc<Mutex<Options>>;
 
 /// Answers `GetOption` and `SetOption` where the option is one of `tcp`.
 pub(super) fn option(options: &Live, sock: Option<&Sock>, c: &mut Cntl<'_>) -> Result<(), Error> {
-    if let Some(GetOption(name)) = c.command() {
-        if Options::SPECS.iter().any(|s| s.name == name) {
-            return c.reply::<GetOption>(options.lock().value(name));
-        }
+    if let Some(GetOption(name)) = c.command()
+        && Options::SPECS.iter().any(|s| s.name == name)
+    {
+        return c.reply::<GetOption>(options.lock().value(name));
     }
     let Some(SetOption(name, value)) = c.command() else { return Err(c.unsupported()) };
     let Some(spec) = Options::SPECS.iter().find(|s| s.name == name) else { return Err(c.unsupported()) };

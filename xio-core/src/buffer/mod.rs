@@ -13,8 +13,8 @@ use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 
 pub(crate) use lent::{LentMut, LentSlice};
-pub(crate) use target::Target;
 pub use target::Room;
+pub(crate) use target::Target;
 
 /// Most bytes a [`Piece`] holds without memory of its own.
 pub const MAX_INLINE: usize = 38;

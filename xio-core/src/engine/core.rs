@@ -15,9 +15,9 @@ use crate::engine::shared::Shared;
 use crate::error::{Error, Place};
 use crate::io::{Direction, IoDone, Sock};
 use crate::level::{Level, Reason};
-use crate::op::{Act, AnyCell, Cell, Kind, OpId};
 #[cfg(test)]
 use crate::op::Read;
+use crate::op::{Act, AnyCell, Cell, Kind, OpId};
 use crate::plan::Plan;
 use crate::reactor::Bell;
 use crate::stack::Stack;
@@ -83,13 +83,33 @@ pub(crate) struct Entry {
     pub(crate) cancel: Option<Reason>,
     pub(crate) state: State,
     pub(crate) cell: Option<AnyCell>,
+    pub(crate) more: Option<Box<More>>,
+    /// The owner went while the op was out.
+    pub(crate) deserted: bool,
+}
+
+/// What few entries have.
+#[derive(Default)]
+pub(crate) struct More {
     pub(crate) timer: Option<(Time, u64)>,
     /// Answer of a token that came before the op was put away.
     pub(crate) early: Option<Early>,
     /// A future's waker that came while the op was out.
     pub(crate) waker: Option<std::task::Waker>,
-    /// The owner went while the op was out.
-    pub(crate) deserted: bool,
+}
+
+impl Entry {
+    pub(crate) fn more(&mut self) -> &mut More {
+        self.more.get_or_insert_default()
+    }
+
+    pub(crate) fn timer(&self) -> Option<(Time, u64)> {
+        self.more.as_ref().and_then(|m| m.timer)
+    }
+
+    pub(crate) fn take_timer(&mut self) -> Option<(Time, u64)> {
+        self.more.as_mut().and_then(|m| m.timer.take())
+    }
 }
 
 pub(crate) enum Early {
@@ -133,6 +153,9 @@ pub(crate) struct Rare {
     pub(crate) idle: [Option<std::time::Duration>; 2],
     pub(crate) progress: [Time; 2],
     pub(crate) counts: Option<Box<[Counts]>>,
+    /// Ops counted towards the next timed one, and the level whose time runs.
+    pub(crate) sample: u32,
+    pub(crate) lap: Option<(u8, Time)>,
 }
 
 /// What one direction of a handle has outstanding.
@@ -140,7 +163,6 @@ pub(crate) struct Rare {
 pub(crate) struct Side {
     pub(crate) ops: u32,
     pub(crate) bytes: usize,
-    pub(crate) waiting: VecDeque<OpId>,
 }
 
 /// Named limits of outstanding ops, a handle and direction.
@@ -173,14 +195,8 @@ pub(crate) struct Inner {
     pub(crate) stack: Stack,
     pub(crate) ops: Slab<Entry>,
     pub(crate) generation: u32,
-    /// What a level asked for in the call under way.
-    pub(crate) posts: Vec<Task>,
-    pub(crate) runq: VecDeque<Task>,
-    /// Ops whose requests are to be tried.
-    pub(crate) ios: VecDeque<OpId>,
+    pub(crate) q: Lazy,
     pub(crate) nodes: SmallVec<[NodeState; 4]>,
-    pub(crate) gates: VecDeque<(u8, OpKind, OpId)>,
-    pub(crate) barriers: Vec<OpId>,
     pub(crate) status: Status,
     pub(crate) poisoned: Option<Error>,
     pub(crate) eof: bool,
@@ -189,16 +205,93 @@ pub(crate) struct Inner {
     pub(crate) shut: bool,
     pub(crate) sides: [Side; 2],
     pub(crate) limits: Limits,
-    pub(crate) signals: SmallVec<[Signal; 1]>,
-    pub(crate) calls: VecDeque<AnyCell>,
     pub(crate) calling: bool,
     /// Its requests are tried when this thread's callbacks have run.
     pub(crate) pumped_later: bool,
     pub(crate) rare: Option<Box<Rare>>,
-    pub(crate) sample: u32,
-    pub(crate) lap: Option<(u8, Time)>,
+}
+
+/// What is queued for a handle; nothing most of the time.
+#[derive(Default)]
+pub(crate) struct Queues {
+    /// What a level asked for in the call under way.
+    pub(crate) posts: Vec<Task>,
+    pub(crate) runq: VecDeque<Task>,
+    /// Ops whose requests are to be tried.
+    pub(crate) ios: VecDeque<OpId>,
+    pub(crate) gates: VecDeque<(u8, OpKind, OpId)>,
+    pub(crate) barriers: Vec<OpId>,
+    pub(crate) signals: SmallVec<[Signal; 1]>,
+    pub(crate) calls: VecDeque<AnyCell>,
     /// Dropped once the lock is free.
     pub(crate) garbage: Vec<Box<dyn Level>>,
+    /// Ops that wait to be admitted, by direction.
+    pub(crate) waiting: [VecDeque<OpId>; 2],
+}
+
+impl Queues {
+    fn is_empty(&self) -> bool {
+        self.posts.is_empty()
+            && self.runq.is_empty()
+            && self.ios.is_empty()
+            && self.gates.is_empty()
+            && self.barriers.is_empty()
+            && self.signals.is_empty()
+            && self.calls.is_empty()
+            && self.garbage.is_empty()
+            && self.waiting.iter().all(VecDeque::is_empty)
+    }
+}
+
+/// The queues of a handle, borrowed from its thread's stock while they hold something, so that an
+/// idle handle has none.
+#[derive(Default)]
+pub(crate) struct Lazy(Option<Box<Queues>>);
+
+/// Empty queues that a thread keeps.
+const QUEUES_KEPT: usize = 16;
+
+thread_local! {
+    #[allow(clippy::vec_box, reason = "the boxes move between the stock and handles")]
+    static STOCK: std::cell::RefCell<Vec<Box<Queues>>> = const { std::cell::RefCell::new(Vec::new()) };
+}
+
+impl Lazy {
+    #[inline]
+    pub(crate) fn get(&self) -> Option<&Queues> {
+        self.0.as_deref()
+    }
+
+    #[inline]
+    pub(crate) fn get_mut(&mut self) -> Option<&mut Queues> {
+        self.0.as_deref_mut()
+    }
+
+    #[inline]
+    pub(crate) fn make(&mut self) -> &mut Queues {
+        self.0.get_or_insert_with(|| STOCK.try_with(|s| s.borrow_mut().pop()).ok().flatten().unwrap_or_default())
+    }
+
+    /// Gives the queues back if they are empty.
+    #[inline]
+    pub(crate) fn settle(&mut self) {
+        if self.0.is_some() {
+            self.give_back();
+        }
+    }
+
+    fn give_back(&mut self) {
+        if self.0.as_ref().is_some_and(|q| q.is_empty()) {
+            if let Some(q) = self.0.take() {
+                let _ = STOCK.try_with(|s| {
+                    let mut s = s.borrow_mut();
+                    if s.len() < QUEUES_KEPT {
+                        s.push(q);
+                    }
+                });
+            }
+        }
+    }
 }
 
 pub(crate) struct Tree {
@@ -253,9 +346,7 @@ impl Inner {
             cancel: None,
             state,
             cell: None,
-            timer: None,
-            early: None,
-            waker: None,
+            more: None,
             deserted: false,
         });
         OpId { slot: u32::try_from(slot).unwrap_or(u32::MAX), generation }
@@ -280,14 +371,14 @@ impl Inner {
         entry.at = at;
         entry.state = state;
         entry.cell = Some(any);
-        let needs_timer = entry.timer.is_none() && deadline != Time::NEVER && !matches!(entry.state, State::Finished);
+        let needs_timer = entry.timer().is_none() && deadline != Time::NEVER && !matches!(entry.state, State::Finished);
         if admitted {
             self.hold_gates(plan, id, K::KIND, at, origin);
         }
         if needs_timer {
             let key = self.shared.timers.deadline(deadline, self.me.clone(), id);
             if let Some(entry) = self.entry(id) {
-                entry.timer = Some((deadline, key));
+                entry.more().timer = Some((deadline, key));
             }
         }
         id
@@ -346,13 +437,15 @@ impl Inner {
     #[inline]
     pub(crate) fn gate_shut(&self, kind: OpKind, node: u8, mine: OpId) -> bool {
         let side = usize::from(kind == OpKind::Write);
-        self.nodes[usize::from(node)].busy[side] > 0 || (!self.gates.is_empty() && self.is_waiting(kind, node, mine))
+        self.nodes[usize::from(node)].busy[side] > 0
+            || (self.q.get().is_some_and(|q| !q.gates.is_empty()) && self.is_waiting(kind, node, mine))
     }
 
     /// Whether somebody else stands at the gate before `mine`.
     #[cold]
     fn is_waiting(&self, kind: OpKind, node: u8, mine: OpId) -> bool {
-        match self.gates.iter().find(|(n, k, _)| *n == node && *k == kind) {
+        let Some(q) = self.q.get() else { return false };
+        match q.gates.iter().find(|(n, k, _)| *n == node && *k == kind) {
             Some((_, _, first)) => *first != mine,
             None => false,
         }
@@ -360,23 +453,22 @@ impl Inner {
 
     /// Lets the first waiter of each open gate through.
     pub(crate) fn open_gates(&mut self) {
-        if self.gates.is_empty() {
+        if self.q.get().is_none_or(|q| q.gates.is_empty()) {
             return;
         }
         let mut seen: SmallVec<[(u8, OpKind); 4]> = SmallVec::new();
         let mut i = 0;
-        while i < self.gates.len() {
-            let (node, kind, id) = self.gates[i];
+        while let Some((node, kind, id)) = self.q.get().and_then(|q| q.gates.get(i).copied()) {
             let side = usize::from(kind == OpKind::Write);
             if seen.contains(&(node, kind)) || self.nodes[usize::from(node)].busy[side] > 0 {
                 i += 1;
                 continue;
             }
             seen.push((node, kind));
-            self.gates.remove(i);
+            self.q.make().gates.remove(i);
             if let Some(e) = self.entry(id) {
                 e.state = State::Ready(Step::Enter(node));
-                self.runq.push_back(Task::Op(id));
+                self.q.make().runq.push_back(Task::Op(id));
             }
         }
     }
@@ -388,23 +480,23 @@ impl Inner {
         }
         self.release_gates(plan, id);
         let Some(entry) = self.entry(id) else { return };
-        let timer = entry.timer.take();
+        let timer = entry.take_timer();
         self.ops.remove(id.slot as usize);
         if let Some((at, key)) = timer {
             self.shared.timers.remove(at, key);
         }
-        if !self.barriers.is_empty() {
+        if self.q.get().is_some_and(|q| !q.barriers.is_empty()) {
             self.recheck_barriers();
         }
     }
 
     #[cold]
     fn recheck_barriers(&mut self) {
-        for id in std::mem::take(&mut self.barriers) {
+        for id in self.q.get_mut().map(|q| std::mem::take(&mut q.barriers)).unwrap_or_default() {
             if let Some(e) = self.entry(id) {
                 if let State::Barrier(step) = e.state {
                     e.state = State::Ready(step);
-                    self.runq.push_back(Task::Op(id));
+                    self.q.make().runq.push_back(Task::Op(id));
                 }
             }
         }
@@ -416,12 +508,14 @@ impl Inner {
     }
 
     pub(crate) fn nothing_to_do(&self) -> bool {
-        self.runq.is_empty()
-            && self.ios.is_empty()
-            && self.signals.is_empty()
-            && self.calls.is_empty()
-            && self.garbage.is_empty()
-            && self.gates.is_empty()
+        self.q.get().is_none_or(|q| {
+            q.runq.is_empty()
+                && q.ios.is_empty()
+                && q.signals.is_empty()
+                && q.calls.is_empty()
+                && q.garbage.is_empty()
+                && q.gates.is_empty()
+        })
     }
 }
 
@@ -436,8 +530,20 @@ mod tests {
         let core = size_of::<Core>() + 16;
         let cell = size_of::<Cell<Read>>();
         let entry = size_of::<Entry>();
-        println!("core {core}, read cell {cell}, entry {entry}, tree {}, inner {}, state {}", size_of::<Tree>(), size_of::<Inner>(), size_of::<State>());
-        println!("head {}, body {}, end {}, io {}, write cell {}", size_of::<crate::op::Head>(), size_of::<crate::body::ReadBody>(), size_of::<crate::engine::end::End<Read>>(), size_of::<crate::op::IoSlot>(), size_of::<Cell<crate::op::Write>>());
+        println!(
+            "core {core}, read cell {cell}, entry {entry}, tree {}, inner {}, state {}",
+            size_of::<Tree>(),
+            size_of::<Inner>(),
+            size_of::<State>()
+        );
+        println!(
+            "head {}, body {}, end {}, io {}, write cell {}",
+            size_of::<crate::op::Head>(),
+            size_of::<crate::body::ReadBody>(),
+            size_of::<crate::engine::end::End<Read>>(),
+            size_of::<crate::op::IoSlot>(),
+            size_of::<Cell<crate::op::Write>>()
+        );
         assert!(core + cell + entry <= 1500, "{core} + {cell} + {entry}");
     }
 }

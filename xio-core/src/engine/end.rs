@@ -142,7 +142,8 @@ impl FromCell<Read> for Result<ReadDone, Failed<ReadDone>> {
     #[allow(private_interfaces, reason = "named by a sealed trait")]
     fn from_cell(cell: &mut Cell<Read>) -> Self {
         cell.body.leave(0);
-        let mut done = ReadDone { n: cell.body.got, attrs: std::mem::take(&mut cell.head.attrs), ..ReadDone::default() };
+        let mut done =
+            ReadDone { n: cell.body.got, attrs: std::mem::take(&mut cell.head.attrs), ..ReadDone::default() };
         match std::mem::replace(&mut cell.body.target, Target::none()) {
             Target::Fill(b) => done.buf = b,
             Target::Take(c) => done.chunks = c,

@@ -192,14 +192,10 @@ impl Engine {
                     me: me.clone(),
                     shared: shared.clone(),
                     stack: stack.clone(),
-                    ops: slab::Slab::new(),
+                    ops: slab::Slab::with_capacity(1),
                     generation: 0,
-                    posts: Vec::new(),
-                    runq: std::collections::VecDeque::new(),
-                    ios: std::collections::VecDeque::new(),
+                    q: core::Lazy::default(),
                     nodes: smallvec::smallvec![NodeState::default(); count + 1],
-                    gates: std::collections::VecDeque::new(),
-                    barriers: Vec::new(),
                     status: Status::Opening,
                     poisoned: None,
                     eof: false,
@@ -207,14 +203,9 @@ impl Engine {
                     shut: false,
                     sides: Default::default(),
                     limits: Limits { ops: setup.max_ops, bytes: setup.max_bytes },
-                    signals: smallvec::SmallVec::new(),
-                    calls: std::collections::VecDeque::new(),
                     calling: false,
                     pumped_later: false,
                     rare: None,
-                    sample: 0,
-                    lap: None,
-                    garbage: Vec::new(),
                 },
             }),
             shared: shared.clone(),
@@ -342,7 +333,7 @@ fn due(shared: &Arc<Shared>) -> usize {
             Due::Level { core, node, tag, alive, .. } => {
                 let Some(core) = core.upgrade() else { continue };
                 let mut lane = Lane::enter(&core);
-                lane.inner.runq.push_back(Task::Timer { node, tag, alive });
+                lane.inner.q.make().runq.push_back(Task::Timer { node, tag, alive });
                 lane.leave();
             }
         }
@@ -354,7 +345,7 @@ impl Tree {
     /// The time of an op is up, or only its idle limit's first guess.
     fn deadline(&mut self, id: crate::op::OpId, now: Time) {
         let Some(entry) = self.inner.entry(id) else { return };
-        entry.timer = None;
+        entry.take_timer();
         let kind = entry.kind;
         let own = entry.cell.as_ref().map_or(Time::NEVER, |c| c.head().deadline);
         if own > now {
@@ -365,13 +356,13 @@ impl Tree {
                 if until > now {
                     let key = self.inner.shared.timers.deadline(until, self.inner.me.clone(), id);
                     if let Some(e) = self.inner.entry(id) {
-                        e.timer = Some((until, key));
+                        e.more().timer = Some((until, key));
                     }
                     return;
                 }
             }
         }
-        self.inner.runq.push_back(Task::Cancel(id, Reason::TimedOut));
+        self.inner.q.make().runq.push_back(Task::Cancel(id, Reason::TimedOut));
     }
 }
 

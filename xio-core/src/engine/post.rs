@@ -77,7 +77,7 @@ impl<'a> Lane<'a> {
         let mut turn = Turn::default();
         loop {
             self.tree.run();
-            if CALLING.get() && !self.tree.inner.ios.is_empty() {
+            if CALLING.get() && self.tree.inner.q.get().is_some_and(|q| !q.ios.is_empty()) {
                 if !std::mem::replace(&mut self.tree.inner.pumped_later, true) {
                     PUMPS.with_borrow_mut(|p| p.push_back(core.clone()));
                 }
@@ -94,8 +94,8 @@ impl<'a> Lane<'a> {
             self = Self::enter(core);
             self.tree.resume(back, &mut turn);
         }
-        let signals = std::mem::take(&mut self.tree.inner.signals);
-        let garbage = std::mem::take(&mut self.tree.inner.garbage);
+        let signals = self.tree.inner.q.get_mut().map(|q| std::mem::take(&mut q.signals)).unwrap_or_default();
+        let garbage = self.tree.inner.q.get_mut().map(|q| std::mem::take(&mut q.garbage)).unwrap_or_default();
         let calls = !self.tree.inner.calling && self.tree.inner.has_calls();
         drop(self);
         for s in signals {
@@ -117,6 +117,7 @@ impl<'a> Lane<'a> {
 impl Drop for Lane<'_> {
     #[inline]
     fn drop(&mut self) {
+        self.tree.inner.q.settle();
         IN_LANE.set(false);
     }
 }
@@ -157,7 +158,7 @@ fn apply(core: &Arc<Core>, post: Post) {
         Post::Fail(id, e) => lane.token_fail(id, e),
         Post::Dropped(id) => lane.token_fail(id, Error::new(ErrorKind::Dropped)),
         Post::LastUser => {}
-        Post::Woken(node) => lane.inner.runq.push_back(crate::engine::core::Task::Woken(node)),
+        Post::Woken(node) => lane.inner.q.make().runq.push_back(crate::engine::core::Task::Woken(node)),
     }
     lane.leave();
 }

@@ -1,9 +1,9 @@
 //! What happens to an op outside the lock: its system call, its work, its wait. Invariant: no
 //! handle's lock is held anywhere in this file's attempts.
 
-use crate::error::{Error, ErrorKind};
 use crate::engine::core::Step;
 use crate::engine::shared::Shared;
+use crate::error::{Error, ErrorKind};
 use crate::io::{Direction, Io, IoDone, Sock};
 use crate::op::{Cell, IoSlot, Job, Kind};
 
@@ -125,7 +125,7 @@ fn control<K: Kind>(shared: &Shared, cell: &mut Cell<K>) -> Attempt {
             IoDone::Done
         }
     };
-    cell.head.io = IoSlot::Done(done);
+    cell.head.io = IoSlot::Done(Box::new(done));
     Attempt::Go(Step::Enter(at))
 }
 

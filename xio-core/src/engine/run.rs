@@ -6,8 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::buffer::Chunk;
 use crate::cx::{Cx, Event};
 use crate::driver::OpKind;
-use crate::engine::core::{Core, Early, Entry, Inner, State, Status, Step, Task, Tree};
 use crate::engine::cells;
+use crate::engine::core::{Core, Early, Entry, Inner, State, Status, Step, Task, Tree};
 use crate::engine::end::End;
 use crate::engine::post::post;
 use crate::engine::pump::{Attempt, attempt, stopped};
@@ -67,11 +67,11 @@ impl Tree {
     /// Works the run queue off.
     pub(crate) fn run(&mut self) {
         loop {
-            while let Some(task) = self.inner.runq.pop_front() {
+            while let Some(task) = self.inner.q.get_mut().and_then(|q| q.runq.pop_front()) {
                 self.task(task);
             }
             self.inner.open_gates();
-            if self.inner.runq.is_empty() {
+            if self.inner.q.get().is_none_or(|q| q.runq.is_empty()) {
                 return;
             }
         }
@@ -113,8 +113,8 @@ impl Tree {
 
     /// Moves what was asked for to the front of the run queue, in the order asked.
     pub(crate) fn queue_posts(&mut self) {
-        while let Some(t) = self.inner.posts.pop() {
-            self.inner.runq.push_front(t);
+        while let Some(t) = self.inner.q.get_mut().and_then(|q| q.posts.pop()) {
+            self.inner.q.make().runq.push_front(t);
         }
     }
 
@@ -143,7 +143,9 @@ impl Tree {
 
     /// Runs an op and deals with what comes of it.
     pub(crate) fn advance<K: Kind>(&mut self, mut cell: Box<Cell<K>>, step: Step) {
-        let stop = self.walk_caught(&mut cell, step);
+        // A request is no op: it comes back in `io_done`, and in no method of an op.
+        let request = cell.head.role == Role::Request;
+        let stop = if request { Stop::Freed } else { self.walk_caught(&mut cell, step) };
         self.stopped(cell, stop);
     }
 
@@ -169,7 +171,9 @@ impl Tree {
     #[cold]
     fn panicked<K: Kind>(&mut self, cell: &mut Cell<K>) -> Stop {
         let node = cell.head.at;
-        self.inner.posts.clear();
+        if let Some(q) = self.inner.q.get_mut() {
+            q.posts.clear();
+        }
         self.poison_at(node);
         let place = self.inner.place(node);
         cell.head.error = Some(Error::new(ErrorKind::Panicked).at(K::KIND, || place));
@@ -182,7 +186,7 @@ impl Tree {
             Stop::Freed => return self.free_own(cell),
             Stop::Posted(step) => {
                 let id = self.inner.park(&self.plan, cell, State::Ready(step));
-                self.inner.runq.push_front(Task::Op(id));
+                self.inner.q.make().runq.push_front(Task::Op(id));
                 return self.queue_posts();
             }
             Stop::Unwind(node) => return self.unwind(cell, node),
@@ -194,7 +198,7 @@ impl Tree {
         let id = match stop {
             Stop::Gate(node) => {
                 let id = self.inner.park(&self.plan, cell, State::Gate(node));
-                self.inner.gates.push_back((node, K::KIND, id));
+                self.inner.q.make().gates.push_back((node, K::KIND, id));
                 id
             }
             Stop::Held(node) => {
@@ -204,7 +208,7 @@ impl Tree {
             }
             Stop::Io | Stop::Work => {
                 let id = self.inner.park(&self.plan, cell, State::Io);
-                self.inner.ios.push_back(id);
+                self.inner.q.make().ios.push_back(id);
                 id
             }
             Stop::Inbox(node) => {
@@ -220,21 +224,21 @@ impl Tree {
                 };
                 cell.head.at = at;
                 let id = self.inner.park(&self.plan, cell, State::Barrier(step));
-                self.inner.barriers.push(id);
+                self.inner.q.make().barriers.push(id);
                 self.clear_for_close(node, matches!(step, Step::Enter(_)), id);
                 id
             }
             Stop::Finished | Stop::Freed | Stop::Posted(_) | Stop::Unwind(_) => return,
         };
         if let Some(reason) = self.inner.entry(id).and_then(|e| e.cancel) {
-            self.inner.runq.push_back(Task::Cancel(id, reason));
+            self.inner.q.make().runq.push_back(Task::Cancel(id, reason));
         }
     }
 
     /// An answer that a token gave before its op was put away.
     fn early(&mut self, id: OpId, node: u8) {
         let Some(entry) = self.inner.entry(id) else { return };
-        match entry.early.take() {
+        match entry.more.as_mut().and_then(|m| m.early.take()) {
             None => {}
             Some(Early::Retry) => self.ready(id, Step::Enter(node)),
             Some(Early::Pass) => self.pass_parked(id, node),
@@ -245,7 +249,7 @@ impl Tree {
     pub(crate) fn ready(&mut self, id: OpId, step: Step) {
         if let Some(e) = self.inner.entry(id) {
             e.state = State::Ready(step);
-            self.inner.runq.push_back(Task::Op(id));
+            self.inner.q.make().runq.push_back(Task::Op(id));
         }
     }
 
@@ -279,7 +283,7 @@ impl Tree {
                 let node = *node;
                 self.ready(id, Step::Enter(node));
             }
-            Some(e) if matches!(e.state, State::Ready(_)) && e.cell.is_none() => e.early = Some(Early::Retry),
+            Some(e) if matches!(e.state, State::Ready(_)) && e.cell.is_none() => e.more().early = Some(Early::Retry),
             _ => {}
         }
     }
@@ -307,11 +311,11 @@ impl Tree {
             let (node, tag) = (cell.head.origin, cell.head.tag);
             let done = match (std::mem::replace(&mut cell.head.io, IoSlot::None), cell.head.error.take()) {
                 (_, Some(e)) => IoDone::Failed(e.into()),
-                (IoSlot::Done(done), None) => done,
+                (IoSlot::Done(done), None) => *done,
                 _ => IoDone::Done,
             };
             self.inner.free_id(&self.plan, id);
-            self.inner.runq.push_back(Task::IoDone { node, tag, done });
+            self.inner.q.make().runq.push_back(Task::IoDone { node, tag, done });
             return;
         }
         self.inner.free_id(&self.plan, id);
@@ -325,21 +329,21 @@ impl Tree {
         if let Some(e) = self.inner.entry(id) {
             if e.deserted {
                 cell.end = End::Gone;
-            } else if let Some(w) = e.waker.take() {
+            } else if let Some(w) = e.more.as_mut().and_then(|m| m.waker.take()) {
                 cell.end = End::Task(Some(w));
             }
         }
         match &mut cell.end {
             End::Wait(bell) => {
                 if let Some(bell) = bell.take() {
-                    self.inner.signals.push(crate::engine::core::Signal::Bell(bell));
+                    self.inner.q.make().signals.push(crate::engine::core::Signal::Bell(bell));
                 }
                 self.inner.park(&self.plan, cell, State::Finished);
                 self.inner.finished(id);
             }
             End::Task(waker) => {
                 if let Some(w) = waker.take() {
-                    self.inner.signals.push(crate::engine::core::Signal::Waker(w));
+                    self.inner.q.make().signals.push(crate::engine::core::Signal::Waker(w));
                 }
                 self.inner.park(&self.plan, cell, State::Finished);
                 self.inner.finished(id);
@@ -347,7 +351,7 @@ impl Tree {
             End::Call(_) => {
                 self.inner.free_id(&self.plan, id);
                 cell.head.id = OpId::NONE;
-                self.inner.calls.push_back(K::wrap(cell));
+                self.inner.q.make().calls.push_back(K::wrap(cell));
             }
             End::Gone | End::Own => {
                 self.inner.free_id(&self.plan, id);
@@ -363,7 +367,7 @@ impl Tree {
             inner.uncharge(K::KIND, cell.head.charge);
             cell.head.charged = false;
         }
-        if inner.lap.is_some() {
+        if inner.rare.as_ref().is_some_and(|r| r.lap.is_some()) {
             <stats::On as stats::Stats>::finished(inner);
         }
         let failed = match &mut cell.head.error {
@@ -401,14 +405,14 @@ impl Tree {
             return;
         }
         let levels = std::mem::take(&mut self.levels);
-        self.inner.garbage.extend(levels);
+        self.inner.q.make().garbage.extend(levels);
         if let Some(me) = self.inner.me.upgrade() {
             let key = me.key;
             if let Some(core) = self.inner.shared.release(key) {
-                self.inner.signals.push(crate::engine::core::Signal::Free(core));
+                self.inner.q.make().signals.push(crate::engine::core::Signal::Free(core));
             }
             // Never the last owner: somebody holds the lock.
-            self.inner.signals.push(crate::engine::core::Signal::Free(me));
+            self.inner.q.make().signals.push(crate::engine::core::Signal::Free(me));
         }
         if let Some(rare) = &mut self.inner.rare {
             for f in rare.on_stop.drain(..) {
@@ -437,14 +441,16 @@ impl Tree {
             State::Out(bell) => {
                 entry.cancel = Some(Reason::Cancelled);
                 if let Some(b) = bell.clone() {
-                    self.inner.signals.push(crate::engine::core::Signal::Bell(b));
+                    self.inner.q.make().signals.push(crate::engine::core::Signal::Bell(b));
                 }
                 return;
             }
             State::Armed(sock, direction) => sock.0.disarm(*direction),
             _ => {}
         }
-        self.inner.gates.retain(|(_, _, i)| *i != id);
+        if let Some(q) = self.inner.q.get_mut() {
+            q.gates.retain(|(_, _, i)| *i != id);
+        }
         self.inner.unqueue(id);
         let Some(mut any) = self.inner.take(&self.plan, id) else { return };
         let orderly = self.inner.poisoned.is_none() && any.kind() == OpKind::Close;
@@ -489,7 +495,9 @@ impl Tree {
             .ops
             .iter()
             .filter(|(_, e)| {
-                plan.within(e.at, node) && e.origin < node && !matches!(e.kind, OpKind::Close | OpKind::Open | OpKind::Listen)
+                plan.within(e.at, node)
+                    && e.origin < node
+                    && !matches!(e.kind, OpKind::Close | OpKind::Open | OpKind::Listen)
             })
             .map(|(slot, e)| OpId { slot: u32::try_from(slot).unwrap_or(u32::MAX), generation: e.generation })
             .collect();
@@ -533,7 +541,9 @@ impl Tree {
             }
             State::Gate(node) => {
                 let node = *node;
-                self.inner.gates.retain(|(_, _, i)| *i != id);
+                if let Some(q) = self.inner.q.get_mut() {
+                    q.gates.retain(|(_, _, i)| *i != id);
+                }
                 self.inner.release_gates(&self.plan, id);
                 self.set_error(id, error);
                 self.ready(id, Step::Leave(node));
@@ -553,7 +563,7 @@ impl Tree {
             }
             State::Out(bell) => {
                 if let Some(b) = bell.clone() {
-                    self.inner.signals.push(crate::engine::core::Signal::Bell(b));
+                    self.inner.q.make().signals.push(crate::engine::core::Signal::Bell(b));
                 }
             }
             State::Ready(_) | State::Barrier(_) | State::Unwind(_) | State::Finished => {}
@@ -571,7 +581,7 @@ impl Tree {
             .map(|(slot, e)| OpId { slot: u32::try_from(slot).unwrap_or(u32::MAX), generation: e.generation })
             .collect();
         for s in servants {
-            self.inner.runq.push_back(Task::Cancel(s, Reason::Cancelled));
+            self.inner.q.make().runq.push_back(Task::Cancel(s, Reason::Cancelled));
         }
     }
 
@@ -624,7 +634,7 @@ impl Tree {
             .map(|(slot, e)| OpId { slot: u32::try_from(slot).unwrap_or(u32::MAX), generation: e.generation })
             .collect();
         for id in ids {
-            self.inner.runq.push_back(Task::Cancel(id, Reason::Cancelled));
+            self.inner.q.make().runq.push_back(Task::Cancel(id, Reason::Cancelled));
         }
     }
 
@@ -642,7 +652,7 @@ impl Tree {
         let again = self.inner.shared.now() + std::time::Duration::from_millis(500);
         let key = self.inner.shared.timers.deadline(again, self.inner.me.clone(), id);
         let Some(entry) = self.inner.entry(id) else { return };
-        entry.timer = Some((again, key));
+        entry.more().timer = Some((again, key));
         let step = match entry.state {
             State::Barrier(step) => Some(step),
             State::Held(_) | State::Armed(..) | State::Io => None,
@@ -650,7 +660,9 @@ impl Tree {
         };
         match step {
             Some(step) => {
-                self.inner.barriers.retain(|b| *b != id);
+                if let Some(q) = self.inner.q.get_mut() {
+                    q.barriers.retain(|b| *b != id);
+                }
                 // Everything that was let go on before is stopped now.
                 for (_, e) in &mut self.inner.ops {
                     if e.kind != OpKind::Close {
@@ -688,7 +700,7 @@ impl Tree {
 
     /// The next op whose request is to be tried, taken out.
     pub(crate) fn next_io(&mut self) -> Option<Outing> {
-        while let Some(id) = self.inner.ios.pop_front() {
+        while let Some(id) = self.inner.q.get_mut().and_then(|q| q.ios.pop_front()) {
             let Some(entry) = self.inner.entry(id) else { continue };
             if !matches!(entry.state, State::Io) {
                 continue;
@@ -714,7 +726,7 @@ impl Tree {
         if let Some(entry) = self.inner.entry(id) {
             entry.state = State::Io;
             entry.cell = Some(job.cell);
-            self.inner.ios.push_front(id);
+            self.inner.q.make().ios.push_front(id);
         }
     }
 
@@ -763,7 +775,7 @@ impl Tree {
                     self.inner.note_wait(id, K::KIND);
                 } else {
                     self.put_away(id, K::wrap(cell), State::Io);
-                    self.inner.ios.push_back(id);
+                    self.inner.q.make().ios.push_back(id);
                 }
             }
             Attempt::Pool(job) => {
@@ -782,13 +794,14 @@ impl Tree {
 
     fn put_away(&mut self, id: OpId, any: AnyCell, state: State) {
         let (deadline, me) = (any.head().deadline, self.inner.me.clone());
-        let needs_timer = self.inner.entry(id).is_some_and(|e| e.timer.is_none()) && deadline != crate::time::Time::NEVER;
+        let needs_timer =
+            self.inner.entry(id).is_some_and(|e| e.timer().is_none()) && deadline != crate::time::Time::NEVER;
         let key = needs_timer.then(|| self.inner.shared.timers.deadline(deadline, me, id));
         if let Some(e) = self.inner.entry(id) {
             e.cell = Some(any);
             e.state = state;
             if let Some(key) = key {
-                e.timer = Some((deadline, key));
+                e.more().timer = Some((deadline, key));
             }
         }
     }
@@ -798,7 +811,7 @@ impl Tree {
         if let Some(e) = self.inner.entry(id) {
             if matches!(e.state, State::Armed(..)) {
                 e.state = State::Io;
-                self.inner.ios.push_back(id);
+                self.inner.q.make().ios.push_back(id);
             }
         }
     }
@@ -837,7 +850,7 @@ impl Tree {
 
     /// What to run for the user next, with no lock held.
     pub(crate) fn next_call(&mut self) -> Option<Box<dyn FnOnce()>> {
-        if let Some(any) = self.inner.calls.pop_front() {
+        if let Some(any) = self.inner.q.get_mut().and_then(|q| q.calls.pop_front()) {
             return Some(with_cell!(any, c => call_of(c)));
         }
         let rare = self.inner.rare.as_mut()?;
@@ -891,7 +904,7 @@ fn pool_done(core: &Arc<Core>, id: OpId, done: IoDone) {
                 Step::Leave(at)
             }
             None => {
-                head.io = IoSlot::Done(done);
+                head.io = IoSlot::Done(Box::new(done));
                 Step::Enter(at)
             }
         };
@@ -917,21 +930,21 @@ impl Inner {
         let timer = match self.entry(id) {
             Some(e) => {
                 e.cancel = None;
-                e.timer.take()
+                e.take_timer()
             }
             None => None,
         };
         if let Some((at, key)) = timer {
             self.shared.timers.remove(at, key);
         }
-        if !self.barriers.is_empty() {
-            for b in std::mem::take(&mut self.barriers) {
+        if self.q.get().is_some_and(|q| !q.barriers.is_empty()) {
+            for b in self.q.get_mut().map(|q| std::mem::take(&mut q.barriers)).unwrap_or_default() {
                 if let Some(Entry { state: State::Barrier(step), .. }) = self.entry(b) {
                     let step = *step;
                     if let Some(e) = self.entry(b) {
                         e.state = State::Ready(step);
                     }
-                    self.runq.push_back(Task::Op(b));
+                    self.q.make().runq.push_back(Task::Op(b));
                 }
             }
         }
@@ -958,15 +971,15 @@ impl Inner {
 
     #[inline]
     fn admit_waiting(&mut self, side: usize) {
-        while let Some(id) = self.sides[side].waiting.front().copied() {
+        while let Some(id) = self.q.get().and_then(|q| q.waiting[side].front().copied()) {
             let Some(e) = self.entry(id) else {
-                self.sides[side].waiting.pop_front();
+                self.q.make().waiting[side].pop_front();
                 continue;
             };
             let (step, charge) = match (&e.state, e.cell.as_ref()) {
                 (State::Admission(step), Some(c)) => (*step, c.head().charge),
                 _ => {
-                    self.sides[side].waiting.pop_front();
+                    self.q.make().waiting[side].pop_front();
                     continue;
                 }
             };
@@ -974,7 +987,7 @@ impl Inner {
             if s.ops > 0 && (s.ops >= self.limits.ops || s.bytes.saturating_add(charge) > self.limits.bytes) {
                 return;
             }
-            self.sides[side].waiting.pop_front();
+            self.q.make().waiting[side].pop_front();
             self.sides[side].ops += 1;
             self.sides[side].bytes += charge;
             if let Some(e) = self.entry(id) {
@@ -983,7 +996,7 @@ impl Inner {
                     c.head_mut().charged = true;
                 }
             }
-            self.runq.push_back(Task::Op(id));
+            self.q.make().runq.push_back(Task::Op(id));
         }
     }
 
@@ -991,12 +1004,13 @@ impl Inner {
     #[inline]
     pub(crate) fn may_start(&self, side: usize, charge: usize) -> bool {
         let s = &self.sides[side];
-        s.ops == 0 || (s.waiting.is_empty() && s.ops < self.limits.ops && s.bytes.saturating_add(charge) <= self.limits.bytes)
+        let nobody = self.q.get().is_none_or(|q| q.waiting[side].is_empty());
+        s.ops == 0 || (nobody && s.ops < self.limits.ops && s.bytes.saturating_add(charge) <= self.limits.bytes)
     }
 
     pub(crate) fn unqueue(&mut self, id: OpId) {
-        for s in &mut self.sides {
-            s.waiting.retain(|i| *i != id);
+        if let Some(q) = self.q.get_mut() {
+            q.waiting.iter_mut().for_each(|w| w.retain(|i| *i != id));
         }
     }
 
@@ -1024,7 +1038,8 @@ impl Inner {
     }
 
     pub(crate) fn has_calls(&self) -> bool {
-        !self.calls.is_empty() || self.rare.as_ref().is_some_and(|r| r.on_event.is_some() && !r.events.is_empty())
+        self.q.get().is_some_and(|q| !q.calls.is_empty())
+            || self.rare.as_ref().is_some_and(|r| r.on_event.is_some() && !r.events.is_empty())
     }
 
     fn torn(&self, id: OpId) -> Option<Error> {
@@ -1053,10 +1068,10 @@ impl Inner {
         let rare = self.rare();
         rare.progress[side] = rare.progress[side].max(now);
         let at = now + limit;
-        if self.entry(id).is_some_and(|e| e.timer.is_none()) {
+        if self.entry(id).is_some_and(|e| e.timer().is_none()) {
             let key = self.shared.timers.deadline(at, self.me.clone(), id);
             if let Some(e) = self.entry(id) {
-                e.timer = Some((at, key));
+                e.more().timer = Some((at, key));
             }
         }
     }
@@ -1108,4 +1123,3 @@ pub(crate) fn side_of(kind: OpKind) -> Option<usize> {
 pub(crate) fn wake_level(core: Arc<Core>, node: u8) {
     post(core, crate::engine::post::Post::Woken(node));
 }
-

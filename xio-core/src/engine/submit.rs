@@ -56,11 +56,12 @@ pub(crate) fn start<'a, K: Kind>(
             let plan = lane.plan.clone();
             set_bell(&mut cell, waiting);
             let id = lane.inner.park(&plan, cell, State::Admission(step));
-            lane.inner.sides[side].waiting.push_back(id);
+            lane.inner.q.make().waiting[side].push_back(id);
             lane.leave();
             return Started::Parked(id);
         }
-        if K::KIND == OpKind::Read && lane.inner.rare.as_ref().is_some_and(|r| !r.leftover.is_empty())
+        if K::KIND == OpKind::Read
+            && lane.inner.rare.as_ref().is_some_and(|r| !r.leftover.is_empty())
             && lane.take_leftover(&mut cell)
         {
             lane.leave();
@@ -447,7 +448,7 @@ pub(crate) fn call<K: Kind>(
         Started::Done(cell) => {
             // Through the handle's queue, so that callbacks of one handle stay one after the other.
             let mut lane = Lane::enter(core);
-            lane.inner.calls.push_back(K::wrap(cell));
+            lane.inner.q.make().calls.push_back(K::wrap(cell));
             lane.leave();
             ticket
         }
@@ -567,7 +568,7 @@ impl Tree {
                 }
             }
         } else {
-            entry.waker = Some(waker.clone());
+            entry.more().waker = Some(waker.clone());
         }
     }
 

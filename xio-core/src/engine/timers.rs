@@ -34,11 +34,7 @@ pub(crate) struct Timers {
 
 impl Timers {
     pub(crate) fn new() -> Self {
-        Self {
-            list: Mutex::new(List::default()),
-            first: AtomicU64::new(u64::MAX),
-            sleeping_until: AtomicU64::new(0),
-        }
+        Self { list: Mutex::new(List::default()), first: AtomicU64::new(u64::MAX), sleeping_until: AtomicU64::new(0) }
     }
 
     pub(crate) fn deadline(&self, at: Time, core: Weak<Core>, id: OpId) -> u64 {
@@ -102,7 +98,8 @@ impl Timers {
             if alive.load(Ordering::Relaxed) {
                 let key = list.next;
                 list.next += 1;
-                let again = Due::Level { core: core.clone(), node: *node, tag: *tag, alive: alive.clone(), every: Some(*d) };
+                let again =
+                    Due::Level { core: core.clone(), node: *node, tag: *tag, alive: alive.clone(), every: Some(*d) };
                 list.entries.insert((now + *d, key), again);
             }
         }

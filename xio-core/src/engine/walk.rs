@@ -76,7 +76,7 @@ pub(crate) fn walk<K: Kind, S: Stats>(tree: &mut Tree, cell: &mut Cell<K>, step:
                 cx.node = at;
                 S::down(&mut *cx.inner, at, K::KIND);
                 let act = K::down(&mut *levels[usize::from(at) - 1], &mut cx, Op::new(cell)).act;
-                if !cx.inner.posts.is_empty() {
+                if cx.inner.q.get().is_some_and(|q| !q.posts.is_empty()) {
                     return Stop::Posted(Step::Acted { node: at, act, phase: Phase::Down });
                 }
                 if act == Act::Pass && K::KIND != OpKind::Close {
@@ -125,7 +125,7 @@ pub(crate) fn walk<K: Kind, S: Stats>(tree: &mut Tree, cell: &mut Cell<K>, step:
             cx.node = at;
             S::up(&mut *cx.inner, at, cell);
             let act = K::up(&mut *levels[usize::from(at) - 1], &mut cx, Op::new(cell)).act;
-            if !cx.inner.posts.is_empty() {
+            if cx.inner.q.get().is_some_and(|q| !q.posts.is_empty()) {
                 return Stop::Posted(Step::Acted { node: at, act, phase: Phase::Up });
             }
             if act == Act::Up {
@@ -160,7 +160,7 @@ fn resume<K: Kind>(
             cell.head.at = node;
             cx.node = node;
             let act = K::worked(&mut *levels[usize::from(node) - 1], cx, Op::new(cell)).act;
-            if !cx.inner.posts.is_empty() {
+            if cx.inner.q.get().is_some_and(|q| !q.posts.is_empty()) {
                 return Next::Stop(Stop::Posted(Step::Acted { node, act, phase: Phase::Down }));
             }
             answered::<K>(cx, cell, node, act, Phase::Down)
@@ -234,18 +234,13 @@ fn settle<K: Kind>(cx: &Cx<'_>, cell: &mut Cell<K>, node: u8) -> Settled {
 }
 
 /// An op came to the level that made it.
-fn own<K: Kind>(
-    levels: &mut [Box<dyn crate::level::Level>],
-    cx: &mut Cx<'_>,
-    cell: &mut Cell<K>,
-    node: u8,
-) -> Next {
+fn own<K: Kind>(levels: &mut [Box<dyn crate::level::Level>], cx: &mut Cx<'_>, cell: &mut Cell<K>, node: u8) -> Next {
     if cell.head.role == Role::Unwind {
         return Next::Leave(node);
     }
     cx.node = node;
     let act = K::own(&mut *levels[usize::from(node) - 1], cx, Op::new(cell)).act;
-    if !cx.inner.posts.is_empty() {
+    if cx.inner.q.get().is_some_and(|q| !q.posts.is_empty()) {
         return Next::Stop(Stop::Posted(Step::Acted { node, act, phase: Phase::Own }));
     }
     own_answered::<K>(cx, cell, node, act)

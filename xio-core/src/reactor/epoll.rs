@@ -164,9 +164,8 @@ impl Reactor for Epoll {
                 let _ = rustix::io::read(&self.wake, &mut [0u8; 8]);
                 continue;
             }
-            let Some(socket) = usize::try_from(key)
-                .ok()
-                .and_then(|k| self.shared.sockets.lock().get(k).and_then(Weak::upgrade))
+            let Some(socket) =
+                usize::try_from(key).ok().and_then(|k| self.shared.sockets.lock().get(k).and_then(Weak::upgrade))
             else {
                 continue;
             };
@@ -216,8 +215,7 @@ impl Stream {
             return Ok(());
         }
         let key = sockets.insert(self.me.clone());
-        let flags =
-            epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
         let data = epoll::EventData::new_u64(key as u64);
         if let Err(e) = epoll::add(&self.set.epoll, &self.fd, data, flags) {
             sockets.remove(key);
@@ -245,7 +243,8 @@ impl Drop for Stream {
 impl Socket for Stream {
     fn recv(&self, room: &mut Room<'_>) -> io::Result<usize> {
         self.attempt(Direction::Read);
-        room.fill(|to| rustix::net::recv(&self.fd, to, RecvFlags::empty()).map(|((init, _), _)| init)).map_err(Into::into)
+        room.fill(|to| rustix::net::recv(&self.fd, to, RecvFlags::empty()).map(|((init, _), _)| init))
+            .map_err(Into::into)
     }
 
     fn send(&self, pieces: &[Piece], skip: usize) -> io::Result<usize> {
@@ -434,6 +433,7 @@ fn apply(s: &socket2::Socket, o: &SocketOptions) -> io::Result<()> {
 }
 
 fn ends(s: &socket2::Socket) -> (Contact, Contact) {
-    let contact = |a: io::Result<socket2::SockAddr>| a.ok().and_then(|a| a.as_socket()).map(Contact::from).unwrap_or_default();
+    let contact =
+        |a: io::Result<socket2::SockAddr>| a.ok().and_then(|a| a.as_socket()).map(Contact::from).unwrap_or_default();
     (contact(s.local_addr()), contact(s.peer_addr()))
 }

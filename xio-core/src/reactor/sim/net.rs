@@ -102,14 +102,33 @@ struct Event {
 }
 
 enum What {
-    Syn { client: Id, to: SocketAddr, tries: u32 },
-    Refuse { client: Id },
-    Up { client: Id, server: Id },
-    Data { to: Id, bytes: Vec<u8> },
-    Fin { to: Id },
-    Rst { to: Id },
+    Syn {
+        client: Id,
+        to: SocketAddr,
+        tries: u32,
+    },
+    Refuse {
+        client: Id,
+    },
+    Up {
+        client: Id,
+        server: Id,
+    },
+    Data {
+        to: Id,
+        bytes: Vec<u8>,
+    },
+    Fin {
+        to: Id,
+    },
+    Rst {
+        to: Id,
+    },
     /// The peer has read so many bytes.
-    Ack { to: Id, bytes: usize },
+    Ack {
+        to: Id,
+        bytes: usize,
+    },
 }
 
 pub(super) struct World {
@@ -293,7 +312,8 @@ impl World {
         }
         let listener = self.listener_at(to);
         // A full backlog drops the attempt, as Linux does; so does a way that is not there.
-        let full = listener.and_then(|id| self.listener(id)).is_some_and(|l| l.backlog.len() > l.options.backlog as usize);
+        let full =
+            listener.and_then(|id| self.listener(id)).is_some_and(|l| l.backlog.len() > l.options.backlog as usize);
         if cut || full || self.unroutable.contains(&to.ip()) {
             let at = self.now + Duration::from_secs(1 << tries);
             let number = self.number();
@@ -396,7 +416,12 @@ impl World {
     }
 
     /// The first local address that is free.
-    fn bind(&mut self, candidates: &[SocketAddr], like: SocketAddr, free: impl Fn(&Self, SocketAddr) -> bool) -> io::Result<SocketAddr> {
+    fn bind(
+        &mut self,
+        candidates: &[SocketAddr],
+        like: SocketAddr,
+        free: impl Fn(&Self, SocketAddr) -> bool,
+    ) -> io::Result<SocketAddr> {
         let mut why = ErrorKind::AddrNotAvailable;
         for a in candidates.iter().filter(|a| a.is_ipv4() == like.is_ipv4()) {
             if a.port() == 0 {
@@ -624,9 +649,7 @@ impl World {
                 (State::Connecting, _) => false,
                 (State::Failed(_), _) => true,
                 (State::Up, Direction::Read) => !e.unread.is_empty() || e.eof || e.error.is_some() || e.reset,
-                (State::Up, Direction::Write) => {
-                    e.error.is_some() || e.reset || e.shut || e.used < self.config.buffer
-                }
+                (State::Up, Direction::Write) => e.error.is_some() || e.reset || e.shut || e.used < self.config.buffer,
             },
         }
     }

@@ -43,7 +43,9 @@ impl Rng {
         let bits = u64::from(most.max(1).ilog2()) + 1;
         let scale = 1u64 << self.below(bits);
         let most = u64::try_from(most).unwrap_or(u64::MAX);
-        usize::try_from(1 + self.below(most.min(scale.saturating_mul(2)))).unwrap_or(1).min(usize::try_from(most).unwrap_or(1))
+        usize::try_from(1 + self.below(most.min(scale.saturating_mul(2))))
+            .unwrap_or(1)
+            .min(usize::try_from(most).unwrap_or(1))
     }
 
     /// Puts `items` into a random order.
