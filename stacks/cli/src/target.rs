@@ -1,0 +1,91 @@
+//! A stack and where to, as commands take them: `SPEC CONTACT` or one `ENDPOINT`.
+//! Invariant: what comes out is bound; a fault of either text points into that text.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use xio_stacks::{Contact, Endpoint, Registry, Stack, StackSpec};
+
+use crate::exit::{Failure, Outcome, failed};
+
+/// Most bytes of a spec that are read from a file or stdin: a little more than the language allows,
+/// so that the parser says what is wrong.
+const MAX_TEXT: u64 = 128 * 1024;
+
+/// The stack and contact of a command that opens or listens.
+#[derive(Args)]
+pub(crate) struct TargetArgs {
+    /// The stack, like 'queue/frame/tcp', or stack and contact in one: 'frame/tcp @ 127.0.0.1:7000'
+    #[arg(value_name = "SPEC|ENDPOINT")]
+    spec: String,
+    /// Where to; how it is written is up to the transport (`xio drivers tcp`)
+    #[arg(allow_hyphen_values = true)]
+    contact: Option<String>,
+}
+
+/// A bound stack and where to.
+pub(crate) struct Target {
+    pub(crate) stack: Stack,
+    pub(crate) spec: StackSpec,
+    pub(crate) contact: Contact,
+}
+
+impl TargetArgs {
+    /// Reads and binds both.
+    pub(crate) fn bind(&self) -> Outcome<Target> {
+        let mut target = endpoint(&self.spec)?;
+        if let Some(text) = &self.contact {
+            if !target.contact.is_none() {
+                return Err(Failure::Usage(format!(
+                    "two contacts: `{}` in the endpoint and `{text}` behind it; leave one of them out",
+                    target.contact
+                )));
+            }
+            target.contact = text.parse()?;
+        }
+        Ok(target)
+    }
+}
+
+/// Reads and binds an endpoint; a spec alone is one without a contact.
+pub(crate) fn endpoint(text: &str) -> Outcome<Target> {
+    let (stack, contact) = Registry::with_defaults().endpoint(text)?;
+    let spec = text.parse::<Endpoint>()?.stack;
+    Ok(Target { stack, spec, contact })
+}
+
+/// A spec as an argument, from a file, or from stdin.
+#[derive(Args)]
+pub(crate) struct Text {
+    /// The spec, or an endpoint; `-` reads it from stdin
+    #[arg(value_name = "SPEC", required_unless_present = "file", conflicts_with = "file")]
+    spec: Option<String>,
+    /// Read the spec from a file
+    #[arg(long, short, value_name = "PATH")]
+    file: Option<PathBuf>,
+}
+
+impl Text {
+    /// The text.
+    pub(crate) fn read(&self) -> Outcome<String> {
+        read(self.spec.as_deref(), self.file.as_deref())
+    }
+}
+
+/// The text of an argument, a file, or stdin where the argument is `-` or there is neither.
+pub(crate) fn read(spec: Option<&str>, file: Option<&Path>) -> Outcome<String> {
+    let mut text = String::new();
+    match (spec, file) {
+        (_, Some(path)) => {
+            let open = std::fs::File::open(path);
+            open.and_then(|f| f.take(MAX_TEXT).read_to_string(&mut text))
+                .map_err(failed(format!("cannot read `{}`", path.display())))?;
+        }
+        (Some("-") | None, None) => {
+            std::io::stdin().take(MAX_TEXT).read_to_string(&mut text).map_err(failed("cannot read stdin"))?;
+        }
+        (Some(spec), None) => text.push_str(spec),
+    }
+    Ok(text)
+}
