@@ -2,22 +2,35 @@
 //! opened, the registry of drivers and the builder. The crate to depend on; it re-exports
 //! `xio-core` as [`core`] and `xio-drivers` as [`drivers`].
 //!
-//! A stack is written top first; `/` reads as "over":
+//! # Quick start
+//! A stack is written top first; `/` reads as "over". This one sends messages over TCP:
 //!
 //! ```
 //! use xio_stacks::prelude::*;
 //!
-//! let registry = Registry::with_defaults();
-//! let stack = registry.stack("queue(depth=64)/frame/tcp")?;
-//! assert_eq!(stack.caps().unit.to_string(), "message");
+//! let stack = Registry::with_defaults().stack("queue(depth=64)/frame/tcp(nodelay)")?;
+//! let engine = Engine::new()?;
 //!
-//! // The same in code.
+//! let server = engine.listen(&stack, Contact::new("127.0.0.1:0")).wait()?;
+//! let client = engine.open(&stack, server.contact()).wait()?;
+//! let peer = server.accept().wait()?.open().wait()?;
+//!
+//! client.write("hello").wait()?;
+//! let mut message = [0; 64];
+//! let n = peer.read_into(&mut message).wait()?;
+//! assert_eq!(&message[..n], b"hello");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! The same stack in code:
+//!
+//! ```
 //! use xio_stacks::drivers::{frame, queue, tcp};
+//!
 //! let spec = xio_stacks::stack(queue::Options::default().with_depth(64))
 //!     .over(frame::Options::default())
-//!     .over(tcp::Options::default());
-//! assert_eq!(spec, "queue(depth=64)/frame/tcp".parse()?);
-//! # Ok::<(), Diagnostics>(())
+//!     .over(tcp::Options::default().with_nodelay(true));
+//! assert_eq!(spec, "queue(depth=64)/frame/tcp(nodelay)".parse().unwrap());
 //! ```
 //!
 //! A stack that cannot work is refused, with the place and the way out:

@@ -285,6 +285,16 @@ fn echo(h: Handle) {
     });
 }
 
+/// Reads and forgets until the stream ends.
+fn drain(h: Handle) {
+    let again = h.clone();
+    h.take(700).then(move |r| {
+        if r.is_ok() {
+            drain(again);
+        }
+    });
+}
+
 fn pattern(seed: u64, n: usize) -> Bytes {
     (0..n).map(|i| (i as u64).wrapping_mul(seed | 1).to_le_bytes()[1]).collect()
 }
@@ -311,14 +321,15 @@ fn echo_run(seed: u64) -> (u64, u64) {
         2 => SimConfig::default().with_latency(Duration::ZERO, Duration::ZERO),
         _ => SimConfig::default(),
     };
-    let w = world(seed, config);
+    let w = world(seed, config.clone());
     let (client, server) = w.pair();
     echo(server);
-    let sent = pattern(seed, 3000 + (seed as usize * 37) % 1000);
+    let sent = pattern(seed, if config.one_byte { 300 } else { 3000 + (seed as usize * 37) % 1000 });
+    let n = sent.len();
     let (wrote, put) = slot();
     let writer = client.clone();
     client.write(sent.clone()).then(move |r| {
-        assert_eq!(r.unwrap().n, 3000 + (seed as usize * 37) % 1000);
+        assert_eq!(r.unwrap().n, n);
         writer.shutdown().then(move |r| *put.lock().unwrap() = Some(r));
     });
     assert_eq!(read_all(&client), sent, "seed {seed}");
@@ -573,7 +584,7 @@ fn a_write_waits_for_a_slow_reader() {
     w.sim.slow(IpAddr::V4(Ipv4Addr::LOCALHOST), 1000);
     let e = client.write(pattern(1, 5000)).deadline(Duration::from_secs(3)).wait().unwrap_err();
     assert_eq!((e.kind(), e.back.n), (ErrorKind::TimedOut, 1000), "only what fits goes");
-    echo(server);
+    drain(server);
     let began = w.now();
     client.write(pattern(1, 3000)).wait().unwrap();
     assert!(w.now().since(began) >= Duration::from_secs(2));
@@ -629,4 +640,113 @@ fn handles_close_with_their_last_owner() {
         w.sim.run(&w.engine);
         assert_eq!((w.sim.sockets(), w.engine.handles()), (1, 1), "the listener is left");
     }
+}
+
+#[test]
+fn a_close_cancels_reads_and_lets_writes_out() {
+    for seed in 0..50 {
+        let w = world(seed, SimConfig::default().with_buffer(64));
+        let (client, server) = w.pair();
+        let (read, put) = slot();
+        client.take(1).then(move |r| *put.lock().unwrap() = Some(r.unwrap_err().kind()));
+        let (wrote, put) = slot();
+        client.write(pattern(seed, 500)).then(move |r| *put.lock().unwrap() = Some(r));
+        let (closed, put) = slot();
+        client.close().then(move |r| *put.lock().unwrap() = Some(r));
+        assert_eq!(read_all(&server), pattern(seed, 500), "seed {seed}");
+        w.sim.run(&w.engine);
+        assert_eq!((taken(&read), taken(&wrote).unwrap().n), (ErrorKind::Cancelled, 500));
+        taken(&closed).unwrap();
+        assert_eq!(client.take(1).wait().unwrap_err().kind(), ErrorKind::Closed);
+    }
+}
+
+#[test]
+fn a_close_that_nobody_lets_out_is_forced_when_its_time_is_up() {
+    let w = world(1, SimConfig::calm().with_buffer(10));
+    let (client, _server) = w.pair();
+    let (wrote, put) = slot();
+    client.write(pattern(1, 50)).then(move |r| *put.lock().unwrap() = Some(r));
+    let began = w.now();
+    client.close().deadline(Duration::from_secs(2)).wait().unwrap();
+    assert_eq!(w.now().since(began), Duration::from_secs(2));
+    let e = taken(&wrote).unwrap_err();
+    assert_eq!((e.kind(), e.back.n), (ErrorKind::Cancelled, 10));
+}
+
+#[test]
+fn a_server_that_closes_cancels_its_accepts() {
+    let w = calm();
+    let (got, put) = slot();
+    w.server.accept().then(move |r| *put.lock().unwrap() = Some(r.map(|_| ()).unwrap_err().kind()));
+    w.server.close().unwrap();
+    w.sim.run(&w.engine);
+    assert_eq!(taken(&got), ErrorKind::Cancelled);
+    assert_eq!(w.sim.sockets(), 0);
+}
+
+#[test]
+fn a_silent_peer_is_noticed_when_the_idle_time_is_up() {
+    let w = calm();
+    let (_client, server) = w.pair();
+    let idle = Duration::from_secs(7);
+    let (get, put) = slot();
+    w.server.accept().then(move |l| *put.lock().unwrap() = Some(l.unwrap()));
+    let client = w.engine.open(&wire(), w.server.contact()).read_idle(idle).wait().unwrap();
+    w.sim.run(&w.engine);
+    let peer = taken(&get).open().wait().unwrap();
+    peer.write("x").wait().unwrap();
+    w.sim.run_for(&w.engine, Duration::from_secs(60));
+    client.take(1).wait().unwrap();
+    let began = w.now();
+    assert_eq!(client.take(1).wait().unwrap_err().kind(), ErrorKind::TimedOut);
+    assert_eq!(w.now().since(began), idle);
+    drop(server);
+}
+
+#[test]
+fn bytes_of_a_dropped_read_go_to_the_next_reader() {
+    use std::future::{Future, IntoFuture};
+    use std::task::{Context, Waker};
+    for seed in 0..30 {
+        let w = world(seed, SimConfig::default());
+        let (client, server) = w.pair();
+        let mut read = Box::pin(client.take(100).wait_for(100).into_future());
+        assert!(read.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        server.write(pattern(seed, 60)).wait().unwrap();
+        w.sim.run_for(&w.engine, Duration::from_micros(seed * 40));
+        drop(read);
+        assert_eq!(client.take(60).wait_for(60).wait().unwrap().into_bytes(), pattern(seed, 60), "seed {seed}");
+    }
+}
+
+#[test]
+fn stopping_an_engine_is_part_of_the_run() {
+    let run = || {
+        let w = world(5, SimConfig::default());
+        let pairs: Vec<_> = (0..6).map(|_| w.pair()).collect();
+        w.engine.shutdown();
+        assert_eq!(pairs[0].0.take(1).wait().unwrap_err().kind(), ErrorKind::Stopped);
+        w.sim.hash()
+    };
+    let first = run();
+    assert!((0..5).all(|_| run() == first));
+}
+
+#[test]
+fn a_write_over_the_limit_waits_or_is_busy() {
+    let w = world(1, SimConfig::calm().with_buffer(10));
+    let (_c, _s) = w.pair();
+    let (get, put) = slot();
+    w.server.accept().then(move |l| l.unwrap().open().then(move |h| *put.lock().unwrap() = Some(h.unwrap())));
+    let client = w.engine.open(&wire(), w.server.contact()).max_ops(1).wait().unwrap();
+    let (first, put) = slot();
+    client.write(pattern(1, 50)).then(move |r| *put.lock().unwrap() = Some(r));
+    let e = client.write("x").no_wait().wait().unwrap_err();
+    assert_eq!((e.kind(), e.back.pieces.len()), (ErrorKind::Busy, 1));
+    let e = client.write("x").deadline(Duration::from_secs(1)).wait().unwrap_err();
+    assert_eq!((e.kind(), e.back.n), (ErrorKind::TimedOut, 0));
+    drain(taken(&get));
+    assert_eq!(client.write("x").wait().unwrap().n, 1);
+    assert_eq!(taken(&first).unwrap().n, 50);
 }

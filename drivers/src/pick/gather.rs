@@ -17,8 +17,8 @@ pub(super) struct Gathers<K: Kind> {
 struct Gather<K: Kind> {
     number: u32,
     held: Held<K>,
-    /// This level's ops, `None` once back.
-    ops: Vec<Option<OpId>>,
+    /// This level's ops that are on their way, with their branches.
+    ops: Vec<(u8, OpId)>,
     error: Option<Error>,
     stopped: Option<Reason>,
 }
@@ -50,35 +50,42 @@ impl<K: Kind> Gathers<K> {
     ) {
         self.next = (self.next + 1) & (u32::MAX >> BRANCH_BITS);
         let number = self.next;
-        let ops = branches.map(|b| Some(issue(cx, b, (number << BRANCH_BITS) | u32::from(b)))).collect();
+        let ops = branches.map(|b| (b, issue(cx, b, (number << BRANCH_BITS) | u32::from(b)))).collect();
         self.list.push(Gather { number, held, ops, error: None, stopped: None });
     }
 
-    /// One is back. With the last one: the held op, and why it failed.
-    pub(super) fn back(&mut self, cx: &mut Cx<'_>, tag: u32, error: Option<Error>) -> Option<(Held<K>, Option<Error>)> {
+    /// One is back. With the last one: the held op, and its result.
+    pub(super) fn back(&mut self, tag: u32, error: Option<Error>) -> Option<(Held<K>, Result<(), Error>)> {
         let i = self.list.iter().position(|g| g.number == tag >> BRANCH_BITS)?;
         let gather = &mut self.list[i];
-        // They are made in the order of the tags they were given, but not every branch has one.
-        let done = gather.ops.iter().filter(|o| o.is_none()).count() + 1;
-        let _ = done;
-        let _ = cx;
-        let _ = error;
-        None
+        gather.ops.retain(|(b, _)| *b != branch_of(tag));
+        if gather.error.is_none() {
+            gather.error = error;
+        }
+        if !gather.ops.is_empty() {
+            return None;
+        }
+        let gather = self.list.swap_remove(i);
+        let result = match (gather.error, gather.stopped) {
+            (None, _) => Ok(()),
+            (Some(e), Some(Reason::TimedOut)) if e.kind() == ErrorKind::Cancelled => Err(ErrorKind::TimedOut.into()),
+            (Some(e), _) => Err(e),
+        };
+        Some((gather.held, result))
+    }
+
+    /// Stops the others of an op that has failed already.
+    pub(super) fn stop_rest(&self, cx: &mut Cx<'_>, tag: u32) {
+        if let Some(g) = self.list.iter().find(|g| g.number == tag >> BRANCH_BITS) {
+            g.ops.iter().for_each(|(_, own)| cx.cancel(*own));
+        }
     }
 
     /// Stops what a held op waits for; says whether it is one of these.
     pub(super) fn stop(&mut self, cx: &mut Cx<'_>, id: OpId, reason: Reason) -> bool {
         let Some(gather) = self.list.iter_mut().find(|g| g.held.id() == id) else { return false };
         gather.stopped = Some(reason);
-        gather.ops.iter().flatten().for_each(|own| cx.cancel(*own));
+        gather.ops.iter().for_each(|(_, own)| cx.cancel(*own));
         true
-    }
-}
-
-/// The error of an op that was stopped.
-pub(super) fn stopped(reason: Reason) -> Error {
-    match reason {
-        Reason::Cancelled => ErrorKind::Cancelled.into(),
-        Reason::TimedOut => ErrorKind::TimedOut.into(),
     }
 }

@@ -2,7 +2,7 @@
 //! Invariant: a reader of stdout that went away is no failure, and nothing here panics when stderr
 //! is closed too.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -25,6 +25,16 @@ pub(crate) enum Failure {
     Failed(String),
     /// Whoever read stdout has had enough: exit code 0.
     Quiet,
+}
+
+impl Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Usage(text) | Self::Failed(text) => f.write_str(text),
+            Self::Spec(d) => d.fmt(f),
+            Self::Said | Self::Quiet => Ok(()),
+        }
+    }
 }
 
 /// What a command comes to.

@@ -4,3 +4,4 @@ mod binding;
 mod diagnostics;
 mod drivers;
 mod laws;
+mod shipped;

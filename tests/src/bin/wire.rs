@@ -75,6 +75,16 @@ fn main() {
     let rounds: usize = std::env::args().nth(1).and_then(|a| a.parse().ok()).unwrap_or(5);
     let only = std::env::args().nth(2).unwrap_or_default();
     let engine = Engine::new().unwrap();
+    if let Ok(w) = std::env::var("ONE") {
+        for _ in 0..rounds {
+            let (p, size, m) = (Placement::SameCpu, 64, 300_000);
+            let x = if w == "raw" { raw::stream(p, size, m, size).unwrap().ns_per_op } else {
+                let (_, s) = stacks().into_iter().find(|(n, _)| *n == w).unwrap();
+                stream(&engine, &s, p, size, m) };
+            println!("{x:.0} ns");
+        }
+        return;
+    }
     for p in [Placement::SameCpu, Placement::TwoCpus] {
         for size in [64usize, 4096, 65536] {
             for (name, stack) in stacks() {

@@ -200,8 +200,8 @@ pub(crate) struct Inner {
     pub(crate) status: Status,
     pub(crate) poisoned: Option<Error>,
     pub(crate) eof: bool,
-    /// The last blocking read had to wait, so the next one probably has to.
-    pub(crate) slow_reads: bool,
+    /// Blocking reads to come that probably have to wait, since one had to.
+    pub(crate) slow_reads: u8,
     pub(crate) shut: bool,
     pub(crate) sides: [Side; 2],
     pub(crate) limits: Limits,

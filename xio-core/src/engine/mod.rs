@@ -199,7 +199,7 @@ impl Engine {
                     status: Status::Opening,
                     poisoned: None,
                     eof: false,
-                    slow_reads: false,
+                    slow_reads: 0,
                     shut: false,
                     sides: Default::default(),
                     limits: Limits { ops: setup.max_ops, bytes: setup.max_bytes },

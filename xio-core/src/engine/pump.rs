@@ -110,12 +110,20 @@ fn control<K: Kind>(shared: &Shared, cell: &mut Cell<K>) -> Attempt {
         },
         Io::ShutdownWrite(sock) => result(sock.0.shutdown_write(), |()| IoDone::Done),
         Io::Close(sock, linger) => {
-            if linger.is_some() {
-                // A socket whose peer is gone refuses; it closes all the same.
-                let _ = sock.0.set_linger(linger);
+            let waits = linger.is_some_and(|d| !d.is_zero()) && !shared.reactor.is_virtual();
+            let close = move || {
+                if linger.is_some() {
+                    // A socket whose peer is gone refuses; it closes all the same.
+                    let _ = sock.0.set_linger(linger);
+                }
+                drop(sock);
+                IoDone::Done
+            };
+            // Linux waits for a lingering close even on a socket that does not block.
+            if waits {
+                return Attempt::Pool(Box::new(close));
             }
-            drop(sock);
-            IoDone::Done
+            close()
         }
         Io::Ready(sock, direction) => {
             if !sock.0.is_ready(direction) {

@@ -1,7 +1,7 @@
 //! What all handles of an engine share: reactor, timers, pool, buffers, the list of handles.
 //! Invariant: nothing here is global; two engines know nothing of each other.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Weak;
 
 use bytes::BytesMut;
@@ -21,9 +21,10 @@ pub(crate) struct Shared {
     pub(crate) buffers: Buffers,
     /// Handles with requests that wait for a turn of the engine.
     pub(crate) injected: SegQueue<Arc<Core>>,
-    pub(crate) cores: Mutex<HashMap<u64, Weak<Core>>>,
+    /// In the order they were made, so that a stop goes the same way each time.
+    pub(crate) cores: Mutex<BTreeMap<u64, Weak<Core>>>,
     /// Handles whose users have gone, until they are closed.
-    closing: Mutex<HashMap<u64, Arc<Core>>>,
+    closing: Mutex<BTreeMap<u64, Arc<Core>>>,
     next_key: AtomicU64,
     pub(crate) stopped: AtomicBool,
     /// Whether a thread of the engine's own turns it.
@@ -41,8 +42,8 @@ impl Shared {
             pool: Pool::new(pool),
             buffers: Buffers::new(),
             injected: SegQueue::new(),
-            cores: Mutex::new(HashMap::new()),
-            closing: Mutex::new(HashMap::new()),
+            cores: Mutex::new(BTreeMap::new()),
+            closing: Mutex::new(BTreeMap::new()),
             next_key: AtomicU64::new(1),
             stopped: AtomicBool::new(false),
             own_thread,

@@ -30,6 +30,9 @@ pub(crate) enum Started<K: Kind> {
     Parked(OpId),
 }
 
+/// Blocking reads that look before they try, after one that had to wait.
+const SLOW_READS: u8 = 16;
+
 /// A blocking caller's own wait.
 pub(crate) struct Waiting {
     bell: OnceCell<Arc<Bell>>,
@@ -79,10 +82,9 @@ pub(crate) fn start<'a, K: Kind>(
                 lane.book(&mut cell);
                 let id = std::mem::replace(&mut cell.head.id, OpId::NONE);
                 if !id.is_none() {
-                    let plan = lane.plan.clone();
-                    lane.inner.free_id(&plan, id);
-                    lane.leave();
-                } else if lane.inner.nothing_to_do() {
+                    lane.free_id(id);
+                }
+                if lane.inner.nothing_to_do() {
                     lane.leave_quiet();
                 } else {
                     lane.leave();
@@ -91,9 +93,19 @@ pub(crate) fn start<'a, K: Kind>(
             }
             Stop::Io | Stop::Work if waiting.is_none() && defers() => return park(lane, cell, Stop::Io),
             Stop::Io | Stop::Work => {
-                let id = lane.go_out(&mut cell, waiting);
-                let slow = waiting.is_some() && K::KIND == OpKind::Read && lane.inner.slow_reads;
-                lane.leave();
+                let id = lane.go_out(&mut cell);
+                // The last reads had to wait, so this one probably has to: look before the attempt.
+                let slow = waiting.filter(|_| K::KIND == OpKind::Read && lane.inner.slow_reads > 0);
+                if let Some(w) = slow {
+                    lane.inner.slow_reads -= 1;
+                    lane.listen_for(id, w.bell());
+                }
+                let slow = slow.is_some();
+                if lane.inner.nothing_to_do() {
+                    lane.leave_quiet();
+                } else {
+                    lane.leave();
+                }
                 match pump(core, &mut cell, id, waiting, slow) {
                     Pumped::On(l, s) => {
                         lane = l;
@@ -146,28 +158,28 @@ fn pump<'a, K: Kind>(
     mut slow: bool,
 ) -> Pumped<'a> {
     let shared = &core.shared;
-    let mut waited = false;
+    // Whether a cancel can ring this thread.
+    let mut listening = slow;
+    let mut tries = 0;
     let mut spin_until: Option<Instant> = None;
     loop {
         if slow {
-            // The last read had to wait, so this one probably has to: look before the attempt.
             slow = false;
             if let (Some(w), IoSlot::Ask(Io::Recv(sock))) = (waiting, &cell.head.io) {
                 let sock = sock.clone();
                 if sock.0.spin().is_zero() {
-                    let before = Instant::now();
                     if let Some(back) = wait_here(core, cell, id, w, &sock, Direction::Read) {
                         return back;
                     }
-                    waited = before.elapsed().as_micros() >= 2;
+                    tries = 1;
                 }
             }
         }
         match attempt(shared, cell) {
             Attempt::Go(step) => {
                 let mut lane = Lane::enter(core);
-                if K::KIND == OpKind::Read {
-                    lane.inner.slow_reads = waited;
+                if K::KIND == OpKind::Read && tries == 0 {
+                    lane.inner.slow_reads = 0;
                 }
                 let step = lane.come_back(cell, id, step);
                 return Pumped::On(lane, step);
@@ -186,9 +198,19 @@ fn pump<'a, K: Kind>(
                     }
                     spin_until = None;
                 }
-                waited = true;
                 if !shared.own_thread {
                     return Pumped::Park(Lane::enter(core), Attempt::Block(sock, direction));
+                }
+                tries += 1;
+                if !std::mem::replace(&mut listening, true) {
+                    let mut lane = Lane::enter(core);
+                    if K::KIND == OpKind::Read {
+                        lane.inner.slow_reads = SLOW_READS;
+                    }
+                    if lane.listen_for(id, w.bell()) {
+                        w.bell().ring();
+                    }
+                    lane.leave_quiet();
                 }
                 if let Some(back) = wait_here(core, cell, id, w, &sock, direction) {
                     return back;
@@ -289,30 +311,42 @@ impl Tree {
     }
 
     /// The caller takes its op out, to do its I/O itself.
-    fn go_out<K: Kind>(&mut self, cell: &mut Cell<K>, waiting: Option<&Waiting>) -> OpId {
-        self.inner.charge(cell);
-        let bell = waiting.map(|w| w.bell().clone());
+    fn go_out<K: Kind>(&mut self, cell: &mut Cell<K>) -> OpId {
+        let Self { plan, inner, .. } = self;
+        inner.charge(cell);
         if cell.head.id.is_none() {
             let (origin, at) = (cell.head.origin, cell.head.at);
-            cell.head.id = self.inner.new_id(K::KIND, origin, at, State::Finished);
+            cell.head.id = inner.new_id(K::KIND, origin, at, State::Out(None));
+        } else if let Some(e) = inner.entry(cell.head.id) {
+            e.at = cell.head.at;
+            e.state = State::Out(None);
         }
-        let id = cell.head.id;
-        let (at, origin) = (cell.head.at, cell.head.origin);
-        if let Some(e) = self.inner.entry(id) {
-            e.at = at;
-            e.state = State::Out(bell);
+        inner.hold_gates(plan, cell.head.id, K::KIND, cell.head.at, cell.head.origin);
+        cell.head.id
+    }
+
+    /// From now on a cancel of the op rings this bell. Whether one came before.
+    fn listen_for(&mut self, id: OpId, bell: &Arc<Bell>) -> bool {
+        match self.inner.entry(id) {
+            Some(e) => {
+                e.state = State::Out(Some(bell.clone()));
+                e.cancel.is_some()
+            }
+            None => true,
         }
-        let plan = self.plan.clone();
-        self.inner.hold_gates(&plan, id, K::KIND, at, origin);
-        id
+    }
+
+    fn free_id(&mut self, id: OpId) {
+        let Self { plan, inner, .. } = self;
+        inner.free_id(plan, id);
     }
 
     /// It comes back.
     fn come_back<K: Kind>(&mut self, cell: &mut Cell<K>, id: OpId, step: Step) -> Step {
-        let plan = self.plan.clone();
-        self.inner.release_gates(&plan, id);
-        self.inner.note_progress(K::KIND);
-        if let Some(e) = self.inner.entry(id) {
+        let Self { plan, inner, .. } = self;
+        inner.release_gates(plan, id);
+        inner.note_progress(K::KIND);
+        if let Some(e) = inner.entry(id) {
             e.state = State::Ready(step);
         }
         if let Some(e) = cell.head.error.take() {
@@ -367,8 +401,7 @@ impl Tree {
             return None;
         }
         let mut cell = K::unwrap(entry.cell.take()?)?;
-        let plan = self.plan.clone();
-        self.inner.free_id(&plan, id);
+        self.free_id(id);
         cell.head.id = OpId::NONE;
         Some(cell)
     }

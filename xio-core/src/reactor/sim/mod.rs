@@ -3,11 +3,15 @@
 //! same run, down to the size of every transfer. It holds no driver and no engine logic: the real
 //! levels and the real loop run above it.
 
+mod address;
 mod config;
 mod fault;
 mod net;
 mod rng;
 mod socket;
+#[cfg(test)]
+mod tests;
+mod transfer;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};

@@ -1,5 +1,6 @@
-//! Randomness and the trace of a simulation: splitmix64 (Steele, Lea, Flood, OOPSLA 2014) and FNV-1a
-//! 64. Invariant: both depend on nothing but what went in, on any machine. No cryptographic use.
+//! Randomness and the trace of a simulation: splitmix64 (Steele, Lea, Flood, OOPSLA 2014) and a hash
+//! over words that mixes alike. Invariant: both depend on nothing but what went in, on any machine.
+//! Neither is of cryptographic use.
 
 use std::time::Duration;
 
@@ -14,10 +15,7 @@ impl Rng {
 
     pub(super) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut x = self.0;
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        x ^ (x >> 31)
+        mix(self.0)
     }
 
     /// A number under `n`; 0 for 0.
@@ -57,6 +55,12 @@ impl Rng {
     }
 }
 
+fn mix(mut x: u64) -> u64 {
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}
+
 /// A hash over everything that happened, in order.
 #[derive(Debug)]
 pub(super) struct Trace {
@@ -66,13 +70,13 @@ pub(super) struct Trace {
 
 impl Trace {
     pub(super) fn new() -> Self {
-        Self { hash: 0xcbf2_9ce4_8422_2325, events: 0 }
+        Self { hash: 0, events: 0 }
     }
 
     pub(super) fn note(&mut self, words: [u64; 4]) {
         self.events += 1;
-        for byte in words.iter().flat_map(|w| w.to_le_bytes()) {
-            self.hash = (self.hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        for word in words {
+            self.hash = mix(self.hash.wrapping_add(0x9e37_79b9_7f4a_7c15) ^ word);
         }
     }
 

@@ -1,0 +1,98 @@
+//! `xio cat`: one connection, stdin out, what comes to stdout.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use xio_stacks::Engine;
+use xio_stacks::core::schema::{Raw, Value, ValueKind};
+
+use crate::exit::{Outcome, say};
+use crate::interrupt;
+use crate::relay::{self, Input, Moved, abort};
+use crate::render::{Ui, bytes, time};
+use crate::stats::Levels;
+use crate::target::TargetArgs;
+
+/// Connect: stdin goes out, what comes goes to stdout.
+///
+/// Both directions at once. The end of stdin ends this side (half close); cat ends when the peer
+/// has ended. On a stack with messages each read of stdin, up to 64 KiB, is one message, and what
+/// comes is written one message after the other.
+#[derive(clap::Args)]
+#[command(after_help = HELP)]
+pub(crate) struct Cat {
+    #[command(flatten)]
+    target: TargetArgs,
+    /// Give up connecting after so long
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    connect_timeout: Duration,
+    /// At the end, say on stderr what each level has seen
+    #[arg(long)]
+    stats: bool,
+    /// With --stats: as one JSON object
+    #[arg(long, requires = "stats")]
+    json: bool,
+}
+
+const HELP: &str = "\
+Examples:
+  xio cat tcp example.org:80 <request
+  xio cat 'frame/tcp @ 127.0.0.1:7000' --stats
+  tar c . | xio cat 'queue(early)/tcp' backup:7000
+
+The other end: xio listen frame/tcp 127.0.0.1:7000";
+
+impl Cat {
+    pub(crate) fn run(&self, ui: &Ui) -> Outcome {
+        let target = self.target.bind()?;
+        let engine = Engine::new()?;
+        interrupt::watch()?;
+        let mut open = engine.open(&target.stack, target.contact).deadline(self.connect_timeout);
+        if self.stats {
+            open = open.with_stats();
+        }
+        let handle = open.wait()?;
+        let theirs = handle.clone();
+        interrupt::on_signal(move || abort(&theirs));
+        let start = Instant::now();
+        let moved = relay::relay(&handle, &Input::new()?, &mut relay::stdout()?);
+        if self.stats {
+            let moved = moved.as_ref().copied().unwrap_or_default();
+            say(&summary(ui, moved, start.elapsed(), &Levels::of(&handle), self.json));
+        }
+        moved.map(|_| ())
+    }
+}
+
+/// What `--stats` says.
+pub(crate) fn summary(ui: &Ui, moved: Moved, took: Duration, levels: &Levels, as_json: bool) -> String {
+    if as_json {
+        let Moved { sent, received } = moved;
+        return json!({ "sent": sent, "received": received, "seconds": took.as_secs_f64(), "levels": levels.json() })
+            .to_string();
+    }
+    let (sent, received) = (bytes(moved.sent as f64), bytes(moved.received as f64));
+    let table = levels.table("", ui.err);
+    format!("sent {sent}, received {received} in {}\n{}", time(took), table.trim_end())
+}
+
+/// A span of time, written as in a spec.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    match ValueKind::ANY_DURATION.parse(&Raw::Bare(text)) {
+        Ok(Value::Duration(d)) if !d.is_zero() => Ok(d),
+        Ok(_) => Err("it must be longer than 0".into()),
+        Err(e) => Err(e.to_string()),
+    }
+}
+
+/// A size, written as in a spec; bare digits are bytes.
+pub(crate) fn size(text: &str) -> Result<u64, String> {
+    if let Ok(n) = text.parse() {
+        return Ok(n);
+    }
+    match ValueKind::ANY_SIZE.parse(&Raw::Bare(text)) {
+        Ok(Value::Size(n)) => Ok(n),
+        Ok(other) => Err(format!("`{other}` is no size")),
+        Err(e) => Err(e.to_string()),
+    }
+}
