@@ -10,12 +10,15 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use xio_core::attr::Size;
+use xio_core::attr::{Attr, Size};
 use xio_core::buffer::{Piece, Pieces};
+use xio_core::caps::{Caps, Needs};
 use xio_core::cntl::{GetOption, LocalContact, PathInfo, RemoteContact, SetOption};
-use xio_core::io::Direction;
+use xio_core::driver::{Driver, Info, Intercepts, Role, Shape};
+use xio_core::io::{Direction, Io, IoDone};
+use xio_core::op::Open;
 use xio_core::schema::Value;
-use xio_core::{Contact, Engine, ErrorKind, Handle, LevelNode, Server, Stack};
+use xio_core::{Contact, Cx, Engine, Error, ErrorKind, Flow, Handle, Level, LevelNode, Op, Server, Stack};
 use xio_drivers::tcp::{self, Fd, Options};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -641,6 +644,59 @@ fn a_blocking_caller_may_spin() {
     echo.join().unwrap();
 }
 
+/// A transport whose open keeps a thread of the pool busy for a second.
+#[derive(Debug)]
+struct Busy;
+
+const BUSY: Info = Info::new(Options::DRIVER, Shape::Transport, "keeps the pool busy");
+
+impl Driver for Busy {
+    fn info(&self) -> &Info {
+        &BUSY
+    }
+    fn attr(&self) -> Box<dyn Attr> {
+        Box::new(Options::default())
+    }
+    fn needs(&self, _: &dyn Attr) -> Needs {
+        Needs::NOTHING
+    }
+    fn caps(&self, _: &dyn Attr, _: &[Caps]) -> Result<Caps, Error> {
+        Ok(Caps::stream())
+    }
+    fn intercepts(&self, _: &dyn Attr, _: Role) -> Intercepts {
+        Intercepts::OPEN
+    }
+    fn level(&self, _: &dyn Attr, _: Role) -> Result<Box<dyn Level>, Error> {
+        Ok(Box::new(Self))
+    }
+}
+
+impl Level for Busy {
+    fn open<'o>(&mut self, _: &mut Cx<'_>, mut op: Op<'o, Open>) -> Flow<'o> {
+        match op.io_done() {
+            IoDone::None => op.io(Io::Blocking(Box::new(|| {
+                std::thread::sleep(Duration::from_secs(1));
+                Ok(Box::new(()))
+            }))),
+            _ => op.finished(),
+        }
+    }
+}
+
+#[test]
+fn a_deadline_does_not_wait_for_a_lookup() {
+    let engine = Engine::builder().pool_threads(1).build().unwrap();
+    let (tx, rx) = mpsc::channel();
+    let busy = Stack::new(LevelNode::new(Arc::new(Busy))).unwrap();
+    engine.open(&busy, ()).then(move |h| tx.send(h.is_ok()).unwrap());
+    let began = Instant::now();
+    let e = engine.open(&stack(), Contact::new("localhost:1")).deadline(Duration::from_millis(50)).wait().unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::TimedOut);
+    assert!(e.to_string().contains("`localhost:1`: the name was being looked up"), "{e}");
+    assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+    assert!(rx.recv_timeout(SOON).unwrap());
+}
+
 #[test]
 fn socat_is_a_peer() {
     let has = std::process::Command::new("socat").arg("-V").output().is_ok();
@@ -653,10 +709,8 @@ fn socat_is_a_peer() {
 
     // socat connects to us and echoes through cat.
     let server = listen(&engine, "127.0.0.1:0");
-    let mut child = std::process::Command::new("socat")
-        .args([&format!("TCP:{}", server.contact()), "EXEC:cat"])
-        .spawn()
-        .unwrap();
+    let mut child =
+        std::process::Command::new("socat").args([&format!("TCP:{}", server.contact()), "EXEC:cat"]).spawn().unwrap();
     let h = server.accept().deadline(SOON).wait().unwrap().open().wait().unwrap();
     let (out, sent) = (h.clone(), data.clone());
     let writer = std::thread::spawn(move || {

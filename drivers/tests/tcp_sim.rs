@@ -77,7 +77,8 @@ fn peer(h: &Handle) -> String {
 #[test]
 fn bytes_arrive_in_order_whatever_the_network_does() {
     for seed in 0..20 {
-        let config = if seed % 5 == 4 { SimConfig::calm().with_one_byte() } else { SimConfig::default().with_buffer(4096) };
+        let config =
+            if seed % 5 == 4 { SimConfig::calm().with_one_byte() } else { SimConfig::default().with_buffer(4096) };
         let sim = Sim::with_config(seed, config);
         let engine = Engine::builder().reactor(sim.clone()).build().unwrap();
         let (_server, a, b) = pair(&engine);
@@ -492,6 +493,74 @@ fn a_level_without_a_socket_answers_every_op_with_an_error() {
     assert_eq!(h.same_peer(&Contact::new(AT)), None);
     h.close().wait().unwrap();
     server.close().unwrap();
+}
+
+#[test]
+fn what_cannot_work_is_refused_before_anything_happens() {
+    let (sim, engine) = world(14);
+    let bind = stack_with(Options::default().with_bind(Some("10.0.0.5:9".into())));
+    let map = Contact::None.with_branch("a", Contact::new(AT));
+    let opened = [
+        (stack(), Contact::None, "there is no contact"),
+        (stack(), map.clone(), "a map of branches, but `tcp` has none"),
+        (stack(), Contact::new(":7000"), "the host is missing"),
+        (stack(), Contact::new("svc"), "the port is missing"),
+        (stack(), Contact::new("::1"), "write `[::1]:port`"),
+        (stack(), Contact::new("10.0.0.1:0"), "nobody listens on port 0"),
+        (bind.clone(), Contact::new("[::1]:1"), "one is IPv4, the other IPv6"),
+    ];
+    for (stack, contact, text) in opened {
+        let e = engine.open(&stack, contact).wait().unwrap_err();
+        assert!(e.to_string().starts_with("tcp: open: ") && e.to_string().contains(text), "{e}");
+    }
+    let listened = [
+        (stack(), map, "a map of branches, but `tcp` has none"),
+        (stack(), Contact::new("10.0.0.1"), "the port is missing"),
+        (bind.clone(), Contact::new("10.0.0.1:0"), "`bind=10.0.0.5:9` names one too"),
+        (bind, Contact::new(":8"), "the contact names port 8, and `bind` port 9"),
+    ];
+    for (stack, contact, text) in listened {
+        let e = engine.listen(&stack, contact).wait().unwrap_err();
+        assert!(e.to_string().starts_with("tcp: listen: ") && e.to_string().contains(text), "{e}");
+    }
+    let o = Options::default;
+    let refused = [
+        (o().with_bind(Some("svc".into())), "names are not looked up"),
+        (o().with_bind(Some("[::1".into())), "`bind`: `[::1`: this bracket is never closed"),
+        (o().with_bind(Some(":1".into())).with_port_range(Some("1-2".into())), "leave one of them out"),
+        (o().with_port_range(Some("2-1".into())), "ends before it begins"),
+        (o().with_linger(Some(ms(1))), "whole seconds"),
+        (o().with_user_timeout(Some(Duration::ZERO)), "whole milliseconds"),
+        (o().with_keepalive_count(Some(1)), "add `keepalive=60s`"),
+        (o().with_device(Some("a b".into())), "without spaces"),
+    ];
+    for (options, text) in refused {
+        let e = Stack::new(LevelNode::new(tcp::driver()).with_attr(Box::new(options))).unwrap_err();
+        assert!(e.len() == 1 && e[0].to_string().contains(text), "{e:?}");
+    }
+    assert_eq!(sim.sockets(), 0);
+}
+
+#[test]
+fn a_driver_knows_its_own_servers() {
+    let (_sim, engine) = world(15);
+    let stack = stack();
+    let level = stack.level("tcp").unwrap();
+    let is_self = |text: &str| level.driver().is_self(level.attr(), &Contact::new(text));
+    let one = engine.listen(&stack, Contact::new("127.0.0.1:7000")).wait().unwrap();
+    let all = engine.listen(&stack, Contact::new(":8000")).wait().unwrap();
+    assert_eq!(is_self("127.0.0.1:7000"), Some(true));
+    assert_eq!(is_self("localhost:7000"), Some(true));
+    assert_eq!(is_self("0.0.0.0:7000"), Some(true));
+    assert_eq!(is_self("127.0.0.1:8000"), Some(true));
+    // Another address of this host, another port, a name, nothing at all: it cannot tell.
+    for text in ["127.0.0.2:7000", "127.0.0.1:7001", "svc:7000", ":7000", "127.0.0.1:0", "?"] {
+        assert_eq!(is_self(text), None, "{text}");
+    }
+    assert_eq!(is_self("203.0.113.9:7000"), Some(false));
+    drop(all);
+    one.close().unwrap();
+    assert_eq!((is_self("127.0.0.1:7000"), is_self("127.0.0.1:8000")), (None, None));
 }
 
 #[test]

@@ -647,7 +647,7 @@ mod tests {
     fn a_batch_knows_its_messages() {
         let mut w = WriteBody::empty();
         w.ask(SmallVec::from_iter([Piece::inline(b"aabbb")]));
-        assert_eq!(w.messages().collect::<Vec<_>>(), [0..5]);
+        assert!(w.messages().eq(std::iter::once(0..5)));
         w.ends = vec![2, 2, 5];
         assert_eq!(w.messages().collect::<Vec<_>>(), [0..2, 2..2, 2..5]);
     }

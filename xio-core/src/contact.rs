@@ -32,13 +32,16 @@ pub enum Contact {
     /// The text that one transport reads.
     Text(Arc<str>),
     /// One contact for each branch label.
-    Branches(BTreeMap<String, Contact>),
+    Branches(BTreeMap<String, Self>),
 }
 
 impl Contact {
-    /// A contact of one leaf.
+    /// A contact of one leaf; an empty text is none.
     pub fn new(text: impl AsRef<str>) -> Self {
-        Self::Text(Arc::from(text.as_ref()))
+        match text.as_ref() {
+            "" => Self::None,
+            text => Self::Text(Arc::from(text)),
+        }
     }
 
     /// The text for one transport.
@@ -98,8 +101,8 @@ impl FromStr for Contact {
     }
 }
 
-impl From<&Contact> for Contact {
-    fn from(c: &Contact) -> Self {
+impl From<&Self> for Contact {
+    fn from(c: &Self) -> Self {
         c.clone()
     }
 }
@@ -208,7 +211,7 @@ impl Parser<'_> {
             match c {
                 '"' => {
                     self.at += i + 1;
-                    return Ok(if out.is_empty() { Contact::None } else { Contact::new(out) });
+                    return Ok(Contact::new(out));
                 }
                 '\\' => match chars.next() {
                     Some((_, c @ ('"' | '\\'))) => out.push(c),
@@ -286,7 +289,7 @@ mod tests {
     fn contacts() -> impl Strategy<Value = Contact> {
         let leaf = prop_oneof![
             Just(Contact::None),
-            any::<String>().prop_map(|s| if s.is_empty() { Contact::None } else { Contact::new(s) }),
+            any::<String>().prop_map(Contact::new),
             "[a-z0-9.]{1,12}:[0-9]{1,5}".prop_map(Contact::new),
         ];
         leaf.prop_recursive(3, 12, 3, |inner| {

@@ -187,7 +187,7 @@ impl Cx<'_> {
         let deadline = self
             .inner
             .entry(id)
-            .and_then(|e| e.cell.as_ref().map(|c| c.head().deadline).or(e.timer().map(|t| t.0)))
+            .and_then(|e| e.cell.as_ref().map(|c| c.head().deadline).or_else(|| e.timer().map(|t| t.0)))
             .unwrap_or(Time::NEVER);
         if let Some(c) = self.inner.entry(own).and_then(|e| e.cell.as_mut()) {
             c.head_mut().serves = id;
@@ -201,7 +201,7 @@ impl Cx<'_> {
         cell.head.at = node;
         cell.head.own_branch = branch;
         cell.head.tag = tag;
-        let step = match self.plan.into_branch(K::KIND, node, branch) {
+        let step = match self.plan.branch_entry(K::KIND, node, branch) {
             Some(first) => Step::Enter(first),
             None => {
                 let e = Error::new(ErrorKind::Contract).detail(format!("there is no branch {branch} below this level"));
@@ -310,10 +310,10 @@ impl Cx<'_> {
             Early::Finish(result) => {
                 let Some(any) = entry.cell.as_mut() else { return };
                 let kind = any.kind();
-                if let AnyCell::Write(c) = any {
-                    if result.is_ok() {
-                        c.body.take_all();
-                    }
+                if let AnyCell::Write(c) = any
+                    && result.is_ok()
+                {
+                    c.body.take_all();
                 }
                 match result {
                     Ok(()) => Step::Acted { node, act: crate::op::Act::Done, phase: crate::engine::core::Phase::Down },

@@ -291,7 +291,7 @@ impl fmt::Display for Error {
             if &*p.level != p.driver {
                 text.push_str(&format!(" ({})", p.driver));
             }
-            if &*p.stack != &*p.level {
+            if *p.stack != *p.level {
                 text.push_str(&format!(" in `{}`", p.stack));
             }
             text.push_str(": ");

@@ -264,7 +264,6 @@ impl<'a> CallBase<'a> {
 macro_rules! modifiers {
     () => {
         /// Fails the op with `TimedOut` after `d`.
-        #[must_use]
         pub fn deadline(mut self, d: Duration) -> Self {
             self.call.deadline = Some(d);
             self
@@ -273,20 +272,17 @@ macro_rules! modifiers {
     (data) => {
         modifiers!();
         /// Sets an attr that travels with the op.
-        #[must_use]
         pub fn attr<T: OpAttr>(mut self, value: T) -> Self {
             self.call.attrs.set(value);
             self
         }
         /// Sets all attrs that travel with the op.
-        #[must_use]
         pub fn attrs(mut self, attrs: OpAttrs) -> Self {
             self.call.attrs = attrs;
             self
         }
         /// Fails with `Busy`, buffers given back, where the limit of outstanding ops is reached,
         /// rather than wait for room. A callback ending always does.
-        #[must_use]
         pub fn no_wait(mut self) -> Self {
             self.call.no_wait = true;
             self
@@ -887,10 +883,10 @@ fn generic(node: &crate::stack::Node, c: &mut Cntl<'_>) -> Option<Result<(), Err
     if c.command::<cntl::Caps>().is_some() {
         return Some(c.reply::<cntl::Caps>(node.caps.clone()));
     }
-    if let Some(cntl::GetOption(name)) = c.command() {
-        if node.attr.specs().iter().any(|s| s.name == name) {
-            return Some(c.reply::<cntl::GetOption>(node.attr.value(name)));
-        }
+    if let Some(cntl::GetOption(name)) = c.command()
+        && node.attr.specs().iter().any(|s| s.name == name)
+    {
+        return Some(c.reply::<cntl::GetOption>(node.attr.value(name)));
     }
     None
 }

@@ -43,10 +43,10 @@ impl<K: Kind> Held<K> {
     }
 
     fn post(&mut self, what: impl FnOnce(OpId) -> Post) {
-        if let Some((core, id)) = self.inner.take() {
-            if let Some(core) = core.upgrade() {
-                post(core, what(id));
-            }
+        if let Some((core, id)) = self.inner.take()
+            && let Some(core) = core.upgrade()
+        {
+            post(core, what(id));
         }
     }
 

@@ -58,7 +58,7 @@ impl Plan {
             std::iter::once(false).chain(nodes.iter().map(|n| n.caps.unit.has_borders())).collect();
         for n in (0..=count).rev() {
             let me = u8::try_from(n).unwrap_or(END);
-            end[n] = children[n].last().map_or(me.saturating_add(1), |c| end[usize::from(*c)]);
+            end[n] = children[n].last().map_or_else(|| me.saturating_add(1), |c| end[usize::from(*c)]);
             leaf[n] = children[n].first().map_or(me, |c| leaf[usize::from(*c)]);
             // A batch can go below `n` as long as borders matter there and everyone who looks
             // understands it.
@@ -95,7 +95,7 @@ impl Plan {
 
     /// The first level that sees the op in the branch of `node`; END if there is none. A leaf has
     /// no branch.
-    pub(crate) fn into_branch(&self, kind: OpKind, node: u8, branch: u8) -> Option<u8> {
+    pub(crate) fn branch_entry(&self, kind: OpKind, node: u8, branch: u8) -> Option<u8> {
         let child = *self.children[usize::from(node)].get(usize::from(branch))?;
         Some(self.kinds[kind as usize].enter[usize::from(child)])
     }

@@ -24,7 +24,7 @@ pub enum Value {
     /// Text, a path or one of a closed set of words.
     Text(String),
     /// Several values.
-    List(Vec<Value>),
+    List(Vec<Self>),
 }
 
 impl fmt::Display for Value {
@@ -89,7 +89,7 @@ pub enum ValueKind {
     /// One of these words.
     Enum(&'static [&'static str]),
     /// A list of values of one kind.
-    List(&'static ValueKind),
+    List(&'static Self),
 }
 
 impl ValueKind {
@@ -191,7 +191,7 @@ pub enum Raw<'a> {
     /// Text that stood in quotes, with the escapes already taken out.
     Quoted(&'a str),
     /// Several values.
-    List(Vec<Raw<'a>>),
+    List(Vec<Self>),
 }
 
 impl fmt::Display for Raw<'_> {
@@ -278,7 +278,7 @@ pub fn size_text(n: u64) -> String {
     if n == 0 {
         return "0".into();
     }
-    let unit = BINARY.iter().chain(&DECIMAL).filter(|(_, f)| n % f == 0);
+    let unit = BINARY.iter().chain(&DECIMAL).filter(|(_, f)| n.is_multiple_of(*f));
     match unit.max_by_key(|(_, f)| *f) {
         Some((name, f)) => format!("{}{name}", n / f),
         None => format!("{n}B"),
@@ -291,7 +291,7 @@ pub fn duration_text(d: Duration) -> String {
     if ns == 0 {
         return "0s".into();
     }
-    match TIMES.iter().find(|(_, f)| ns % f == 0) {
+    match TIMES.iter().find(|(_, f)| ns.is_multiple_of(*f)) {
         Some((name, f)) => format!("{}{name}", ns / f),
         None => format!("{ns}ns"),
     }

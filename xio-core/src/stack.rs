@@ -26,7 +26,7 @@ pub struct LevelNode {
     driver: Arc<dyn Driver>,
     attr: Attrs,
     id: Option<String>,
-    below: Vec<(Option<String>, LevelNode)>,
+    below: Vec<(Option<String>, Self)>,
 }
 
 struct Attrs(Box<dyn Attr>);

@@ -65,10 +65,8 @@ mod tests {
 
     #[test]
     fn exactly_the_runtime_options_may_change() {
-        let all = Options::default()
-            .with_sndbuf(Some(Size(1)))
-            .with_rcvbuf(Some(Size(1)))
-            .with_notsent_lowat(Some(Size(1)));
+        let all =
+            Options::default().with_sndbuf(Some(Size(1))).with_rcvbuf(Some(Size(1))).with_notsent_lowat(Some(Size(1)));
         for spec in Options::SPECS {
             assert_eq!(runtime(spec.name, &all).is_some(), spec.runtime, "{}", spec.name);
         }

@@ -52,6 +52,7 @@ mod driver;
 mod local;
 mod open;
 mod options;
+mod places;
 mod race;
 mod server;
 

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use xio_core::cntl::{Cntl, LocalContact, PathInfo, RemoteContact};
 use xio_core::io::{Connected, Io, IoDone, Sock};
 use xio_core::level::{Cancel, Reason};
-use xio_core::op::{Close, Open, OpId, Read, Ready, Shutdown, Write};
+use xio_core::op::{Close, OpId, Open, Read, Ready, Shutdown, Write};
 use xio_core::{CloseMode, Contact, Cx, Error, ErrorKind, Flow, Level, Op};
 
 use super::Options;
@@ -50,13 +50,18 @@ impl Stream {
                     self.connected(*c);
                     op.finished()
                 }
-                _ => op.failed(Error::new(ErrorKind::InvalidInput).detail("the accepted link has no connection of this level")),
+                _ => op.failed(
+                    Error::new(ErrorKind::InvalidInput).detail("the accepted link has no connection of this level"),
+                ),
             };
         }
         let options = self.options.lock().clone();
         if let Some(fd) = &options.fd {
             if !op.contact().is_none() {
-                let text = format!("`{}`: the level was given a ready-made socket (`fd`); open it with no contact", op.contact());
+                let text = format!(
+                    "`{}`: the level was given a ready-made socket (`fd`); open it with no contact",
+                    op.contact()
+                );
                 return op.failed(Error::new(ErrorKind::InvalidContact).detail(text));
             }
             return match fd.take() {

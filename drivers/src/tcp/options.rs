@@ -91,8 +91,11 @@ impl Options {
         let size = |s: Size| usize::try_from(s.0).unwrap_or(usize::MAX);
         let mut o = SocketOptions::default();
         o.nodelay = self.nodelay;
-        o.keepalive =
-            self.keepalive.map(|idle| Keepalive { idle, interval: self.keepalive_interval, count: self.keepalive_count });
+        o.keepalive = self.keepalive.map(|idle| Keepalive {
+            idle,
+            interval: self.keepalive_interval,
+            count: self.keepalive_count,
+        });
         o.send_buffer = self.sndbuf.map(size);
         o.recv_buffer = self.rcvbuf.map(size);
         o.reuse = self.reuse;
@@ -149,17 +152,15 @@ impl Options {
 
 /// What no single option can tell.
 fn check(o: &Options) -> Result<(), Error> {
-    let seconds = [
-        ("keepalive", o.keepalive, 1),
-        ("keepalive_interval", o.keepalive_interval, 1),
-        ("linger", o.linger, 0),
-    ];
+    let seconds =
+        [("keepalive", o.keepalive, 1), ("keepalive_interval", o.keepalive_interval, 1), ("linger", o.linger, 0)];
     for (name, value, least) in seconds {
         if value.is_some_and(|d| d.subsec_nanos() != 0 || d.as_secs() < least) {
             return Err(wrong(format!("`{name}` counts whole seconds from {least}s up")));
         }
     }
-    let needless = [("keepalive_interval", o.keepalive_interval.is_some()), ("keepalive_count", o.keepalive_count.is_some())];
+    let needless =
+        [("keepalive_interval", o.keepalive_interval.is_some()), ("keepalive_count", o.keepalive_count.is_some())];
     if let (None, Some((name, _))) = (o.keepalive, needless.iter().find(|(_, set)| *set)) {
         return Err(wrong(format!("`{name}` does nothing without `keepalive`; add `keepalive=60s`")));
     }
@@ -167,9 +168,7 @@ fn check(o: &Options) -> Result<(), Error> {
         return Err(wrong("`user_timeout` counts whole milliseconds from 1ms up".into()));
     }
     for (name, value) in [("device", &o.device), ("congestion", &o.congestion)] {
-        let fits = |s: &str| {
-            (1..=MAX_WORD).contains(&s.len()) && s.bytes().all(|b| b.is_ascii_graphic() && b != b'/')
-        };
+        let fits = |s: &str| (1..=MAX_WORD).contains(&s.len()) && s.bytes().all(|b| b.is_ascii_graphic() && b != b'/');
         if value.as_deref().is_some_and(|v| !fits(v)) {
             return Err(wrong(format!("`{name}` is a name of 1 to {MAX_WORD} characters, without spaces and `/`")));
         }
@@ -181,9 +180,10 @@ fn check(o: &Options) -> Result<(), Error> {
     if matches!(bind.host, Host::Ip(IpAddr::V4(ip), _) if ip.is_multicast() || ip.is_broadcast()) {
         return Err(wrong("`bind` is no address of a single host".into()));
     }
-    if let Some((name, _)) = [("bind", o.bind.is_some()), ("device", o.device.is_some()), ("port_range", o.port_range.is_some())]
-        .iter()
-        .find(|(_, set)| o.fd.is_some() && *set)
+    if let Some((name, _)) =
+        [("bind", o.bind.is_some()), ("device", o.device.is_some()), ("port_range", o.port_range.is_some())]
+            .iter()
+            .find(|(_, set)| o.fd.is_some() && *set)
     {
         return Err(wrong(format!("`{name}` does nothing to a ready-made socket (`fd`); leave one of them out")));
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use xio_core::cx::Timer;
 use xio_core::io::{Connected, Io, IoDone};
 use xio_core::level::Reason;
-use xio_core::op::{Open, OpId};
+use xio_core::op::{OpId, Open};
 use xio_core::{Cx, Error, ErrorKind, Held};
 
 use super::Options;
@@ -81,7 +81,9 @@ impl Race {
                 _ => {}
             }
         } else {
-            let Some(i) = self.running.iter().position(|(t, ..)| *t == tag) else { return (Some(self), Outcome::Running) };
+            let Some(i) = self.running.iter().position(|(t, ..)| *t == tag) else {
+                return (Some(self), Outcome::Running);
+            };
             let (_, _, address) = self.running.swap_remove(i);
             match done {
                 IoDone::Connected(c) => return (None, self.won(cx, c)),
@@ -93,7 +95,12 @@ impl Race {
     }
 
     /// Starts the next attempt; after an attempt failed, or had its time.
-    pub(super) fn next(mut self: Box<Self>, cx: &mut Cx<'_>, options: &Options, next_tag: &mut u32) -> (Option<Box<Self>>, Outcome) {
+    pub(super) fn next(
+        mut self: Box<Self>,
+        cx: &mut Cx<'_>,
+        options: &Options,
+        next_tag: &mut u32,
+    ) -> (Option<Box<Self>>, Outcome) {
         self.timer = None;
         while let Some(address) = self.waiting.pop_front() {
             match options.towards(address) {

@@ -13,10 +13,16 @@ use crate::time::Time;
 /// Cells of each kind that a thread keeps.
 const KEPT: usize = 64;
 
-thread_local! {
-    static READS: RefCell<Vec<Box<Cell<Read>>>> = const { RefCell::new(Vec::new()) };
-    static WRITES: RefCell<Vec<Box<Cell<Write>>>> = const { RefCell::new(Vec::new()) };
+#[allow(clippy::vec_box, reason = "the boxes move between the stock and handles")]
+mod stock {
+    use super::*;
+
+    thread_local! {
+    pub(super) static READS: RefCell<Vec<Box<Cell<Read>>>> = const { RefCell::new(Vec::new()) };
+    pub(super) static WRITES: RefCell<Vec<Box<Cell<Write>>>> = const { RefCell::new(Vec::new()) };
+    }
 }
+use stock::{READS, WRITES};
 
 /// A read cell, used before if there is one.
 #[inline]

@@ -138,6 +138,8 @@ pub(crate) struct NodeState {
     pub(crate) busy: [u16; 2],
 }
 
+type Listener = Box<dyn FnMut(&Event) + Send>;
+
 /// What lies undisturbed most of the time; made when first needed.
 #[derive(Default)]
 pub(crate) struct Rare {
@@ -146,7 +148,7 @@ pub(crate) struct Rare {
     pub(crate) failed: Vec<(u8, Error)>,
     pub(crate) on_stop: Vec<Box<dyn FnOnce() + Send>>,
     pub(crate) on_free: Vec<Box<dyn FnOnce() + Send>>,
-    pub(crate) on_event: Option<Box<dyn FnMut(&Event) + Send>>,
+    pub(crate) on_event: Option<Listener>,
     pub(crate) events: VecDeque<Event>,
     /// Read data that came for a reader who had gone.
     pub(crate) leftover: VecDeque<(Chunk, OpAttrs)>,
@@ -281,15 +283,15 @@ impl Lazy {
     }
 
     fn give_back(&mut self) {
-        if self.0.as_ref().is_some_and(|q| q.is_empty()) {
-            if let Some(q) = self.0.take() {
-                let _ = STOCK.try_with(|s| {
-                    let mut s = s.borrow_mut();
-                    if s.len() < QUEUES_KEPT {
-                        s.push(q);
-                    }
-                });
-            }
+        if self.0.as_ref().is_some_and(|q| q.is_empty())
+            && let Some(q) = self.0.take()
+        {
+            let _ = STOCK.try_with(|s| {
+                let mut s = s.borrow_mut();
+                if s.len() < QUEUES_KEPT {
+                    s.push(q);
+                }
+            });
         }
     }
 }
@@ -493,11 +495,11 @@ impl Inner {
     #[cold]
     fn recheck_barriers(&mut self) {
         for id in self.q.get_mut().map(|q| std::mem::take(&mut q.barriers)).unwrap_or_default() {
-            if let Some(e) = self.entry(id) {
-                if let State::Barrier(step) = e.state {
-                    e.state = State::Ready(step);
-                    self.q.make().runq.push_back(Task::Op(id));
-                }
+            if let Some(e) = self.entry(id)
+                && let State::Barrier(step) = e.state
+            {
+                e.state = State::Ready(step);
+                self.q.make().runq.push_back(Task::Op(id));
             }
         }
     }

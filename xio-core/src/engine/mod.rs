@@ -348,18 +348,18 @@ impl Tree {
         entry.take_timer();
         let kind = entry.kind;
         let own = entry.cell.as_ref().map_or(Time::NEVER, |c| c.head().deadline);
-        if own > now {
-            if let Some(side) = run::side_of(kind) {
-                let Some(rare) = &self.inner.rare else { return };
-                let Some(limit) = rare.idle[side] else { return };
-                let until = rare.progress[side] + limit;
-                if until > now {
-                    let key = self.inner.shared.timers.deadline(until, self.inner.me.clone(), id);
-                    if let Some(e) = self.inner.entry(id) {
-                        e.more().timer = Some((until, key));
-                    }
-                    return;
+        if own > now
+            && let Some(side) = run::side_of(kind)
+        {
+            let Some(rare) = &self.inner.rare else { return };
+            let Some(limit) = rare.idle[side] else { return };
+            let until = rare.progress[side] + limit;
+            if until > now {
+                let key = self.inner.shared.timers.deadline(until, self.inner.me.clone(), id);
+                if let Some(e) = self.inner.entry(id) {
+                    e.more().timer = Some((until, key));
                 }
+                return;
             }
         }
         self.inner.q.make().runq.push_back(Task::Cancel(id, Reason::TimedOut));

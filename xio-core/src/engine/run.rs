@@ -627,7 +627,7 @@ impl Tree {
                 let stops = match e.kind {
                     OpKind::Close => false,
                     OpKind::Write | OpKind::Flush | OpKind::Shutdown => mode == CloseMode::Abort && entering,
-                    _ => entering && mode != CloseMode::Keep || e.origin != USER && entering,
+                    _ => entering && (mode != CloseMode::Keep || e.origin != USER),
                 };
                 mine && stops && e.cancel.is_none() && !matches!(e.state, State::Finished)
             })
@@ -694,7 +694,7 @@ impl Tree {
         close.head.at = node;
         close.head.own_branch = branch;
         close.head.serves = id;
-        let first = self.plan.into_branch(OpKind::Close, node, branch).unwrap_or(crate::plan::END);
+        let first = self.plan.branch_entry(OpKind::Close, node, branch).unwrap_or(crate::plan::END);
         self.advance(close, Step::Enter(first));
     }
 
@@ -808,11 +808,11 @@ impl Tree {
 
     /// A socket that an op waits for is ready.
     pub(crate) fn woken(&mut self, id: OpId) {
-        if let Some(e) = self.inner.entry(id) {
-            if matches!(e.state, State::Armed(..)) {
-                e.state = State::Io;
-                self.inner.q.make().ios.push_back(id);
-            }
+        if let Some(e) = self.inner.entry(id)
+            && matches!(e.state, State::Armed(..))
+        {
+            e.state = State::Io;
+            self.inner.q.make().ios.push_back(id);
         }
     }
 

@@ -385,12 +385,13 @@ impl Tree {
             return;
         }
         let total = K::total(&cell.body);
-        if let Some((_, moved)) = K::moved(&cell.body) {
-            if moved > 0 && moved < total {
-                let text = format!("a stopped write left {moved} of {total} bytes of a message sent");
-                let at = cell.head.at;
-                self.inner.rare().failed.push((at, Error::new(ErrorKind::BrokenPipe).detail(text)));
-            }
+        if let Some((_, moved)) = K::moved(&cell.body)
+            && moved > 0
+            && moved < total
+        {
+            let text = format!("a stopped write left {moved} of {total} bytes of a message sent");
+            let at = cell.head.at;
+            self.inner.rare().failed.push((at, Error::new(ErrorKind::BrokenPipe).detail(text)));
         }
     }
 
@@ -613,12 +614,12 @@ impl Tree {
         }
         if let Some(entry) = self.inner.entry(id) {
             entry.deserted = true;
-            if let Some(any) = entry.cell.take() {
-                if let Some(mut cell) = K::unwrap(any) {
-                    cell.end = End::Gone;
-                    if let Some(e) = self.inner.entry(id) {
-                        e.cell = Some(K::wrap(cell));
-                    }
+            if let Some(any) = entry.cell.take()
+                && let Some(mut cell) = K::unwrap(any)
+            {
+                cell.end = End::Gone;
+                if let Some(e) = self.inner.entry(id) {
+                    e.cell = Some(K::wrap(cell));
                 }
             }
         }

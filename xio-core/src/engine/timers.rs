@@ -94,14 +94,14 @@ impl Timers {
             return None;
         }
         let due = list.entries.remove(&(at, key));
-        if let Some(Due::Level { core, node, tag, alive, every: Some(d) }) = &due {
-            if alive.load(Ordering::Relaxed) {
-                let key = list.next;
-                list.next += 1;
-                let again =
-                    Due::Level { core: core.clone(), node: *node, tag: *tag, alive: alive.clone(), every: Some(*d) };
-                list.entries.insert((now + *d, key), again);
-            }
+        if let Some(Due::Level { core, node, tag, alive, every: Some(d) }) = &due
+            && alive.load(Ordering::Relaxed)
+        {
+            let key = list.next;
+            list.next += 1;
+            let again =
+                Due::Level { core: core.clone(), node: *node, tag: *tag, alive: alive.clone(), every: Some(*d) };
+            list.entries.insert((now + *d, key), again);
         }
         self.note_first(&list);
         due

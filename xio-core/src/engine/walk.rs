@@ -94,10 +94,8 @@ pub(crate) fn walk<K: Kind, S: Stats>(tree: &mut Tree, cell: &mut Cell<K>, step:
             }
         }
         loop {
-            if lifecycle {
-                if let Some(stop) = leaving::<K>(&mut cx, cell, at) {
-                    return stop;
-                }
+            if lifecycle && let Some(stop) = leaving::<K>(&mut cx, cell, at) {
+                return stop;
             }
             let above = table.up[usize::from(at)];
             if above <= origin {
@@ -179,7 +177,7 @@ fn answered<K: Kind>(cx: &mut Cx<'_>, cell: &mut Cell<K>, node: u8, act: Act, ph
                 cell.head.error = None;
                 return Next::Enter(cx.plan.kind(K::KIND).down[usize::from(node)]);
             }
-            match cx.plan.into_branch(K::KIND, node, cell.head.branch) {
+            match cx.plan.branch_entry(K::KIND, node, cell.head.branch) {
                 Some(n) => Next::Enter(n),
                 None => {
                     let e = Error::new(ErrorKind::Contract)
@@ -258,7 +256,7 @@ fn own_answered<K: Kind>(cx: &mut Cx<'_>, cell: &mut Cell<K>, node: u8, act: Act
     };
     cell.head.error = None;
     cell.head.io = IoSlot::None;
-    match cx.plan.into_branch(K::KIND, node, branch) {
+    match cx.plan.branch_entry(K::KIND, node, branch) {
         Some(n) => Next::Enter(n),
         None => Next::Stop(Stop::Freed),
     }

@@ -43,10 +43,10 @@ impl Bell {
 
     /// Wakes the caller.
     pub fn ring(&self) {
-        if self.state.swap(RUNG, Ordering::SeqCst) == SLEEPING {
-            if let Some(fd) = &self.fd {
-                let _ = rustix::io::write(fd, &1u64.to_ne_bytes());
-            }
+        if self.state.swap(RUNG, Ordering::SeqCst) == SLEEPING
+            && let Some(fd) = &self.fd
+        {
+            let _ = rustix::io::write(fd, &1u64.to_ne_bytes());
         }
     }
 

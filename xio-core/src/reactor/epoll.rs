@@ -51,7 +51,7 @@ struct Set {
 struct Stream {
     fd: OwnedFd,
     set: Arc<Set>,
-    me: Weak<Stream>,
+    me: Weak<Self>,
     key: AtomicU32,
     /// Bit 0: an edge for reads came that nobody waited for; bit 1: for writes.
     ready: AtomicU32,

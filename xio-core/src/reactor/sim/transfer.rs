@@ -198,10 +198,10 @@ impl World {
     /// Hands out those who wait for a socket that is ready now.
     pub(super) fn wake(&mut self, id: Id) {
         for d in [Direction::Read, Direction::Write] {
-            if self.is_ready(id, d) {
-                if let Some(w) = self.waiter(id, d).and_then(Option::take) {
-                    self.ready.push(w);
-                }
+            if self.is_ready(id, d)
+                && let Some(w) = self.waiter(id, d).and_then(Option::take)
+            {
+                self.ready.push(w);
             }
         }
     }
