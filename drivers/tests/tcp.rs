@@ -697,6 +697,48 @@ fn a_deadline_does_not_wait_for_a_lookup() {
     assert!(rx.recv_timeout(SOON).unwrap());
 }
 
+/// Runs the next test in a process that may have few descriptors.
+#[test]
+fn a_server_survives_the_lack_of_descriptors() {
+    let me = std::env::current_exe().unwrap();
+    let child = std::process::Command::new("sh")
+        .args(["-c", "ulimit -n 48 && exec \"$0\" --exact child_without_descriptors --ignored --nocapture"])
+        .arg(me)
+        .output()
+        .unwrap();
+    assert!(child.status.success(), "{}", String::from_utf8_lossy(&child.stderr));
+    assert!(String::from_utf8_lossy(&child.stdout).contains("1 passed"));
+}
+
+#[test]
+#[ignore = "run by a_server_survives_the_lack_of_descriptors, in a process of its own"]
+fn child_without_descriptors() {
+    let engine = Engine::new().unwrap();
+    let server = listen(&engine, "127.0.0.1:0");
+    let at: std::net::SocketAddr = server.contact().text().unwrap().parse().unwrap();
+    let mut stat = std::fs::File::open("/proc/self/stat").unwrap();
+    // User and system time so far, in hundredths of a second (proc(5)).
+    let mut cpu = || {
+        let mut text = String::new();
+        std::io::Seek::rewind(&mut stat).unwrap();
+        stat.read_to_string(&mut text).unwrap();
+        let fields: Vec<_> = text.rsplit(')').next().unwrap().split_whitespace().collect();
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    };
+    let mut files: Vec<_> = std::iter::from_fn(|| std::fs::File::open("/dev/null").ok()).collect();
+    assert!((10..48).contains(&files.len()), "{} descriptors", files.len());
+    files.pop();
+    let client = TcpStream::connect(at).unwrap();
+    let (tx, rx) = mpsc::channel();
+    server.accept().then(move |l| tx.send(l.map(|l| l.peer().clone())).unwrap());
+    let before = cpu();
+    assert!(rx.recv_timeout(Duration::from_millis(1200)).is_err(), "there was no descriptor for it");
+    assert!(cpu() - before <= 5, "{} ms of CPU while waiting", 10 * (cpu() - before));
+    drop(files);
+    let peer = rx.recv_timeout(Duration::from_millis(1500)).expect("it goes on by itself").unwrap();
+    assert_eq!(peer, Contact::from(client.local_addr().unwrap()));
+}
+
 #[test]
 fn socat_is_a_peer() {
     let has = std::process::Command::new("socat").arg("-V").output().is_ok();

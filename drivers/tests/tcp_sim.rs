@@ -82,7 +82,7 @@ fn bytes_arrive_in_order_whatever_the_network_does() {
         let sim = Sim::with_config(seed, config);
         let engine = Engine::builder().reactor(sim.clone()).build().unwrap();
         let (_server, a, b) = pair(&engine);
-        let data: Vec<u8> = (0..20_000u32).map(|i| (i * i >> 3) as u8).collect();
+        let data: Vec<u8> = (0..20_000u32).map(|i| ((i * i) >> 3) as u8).collect();
         let (tx, rx) = mpsc::channel();
         let done = tx.clone();
         a.write(data.clone()).then(move |r| done.send(r.unwrap().n).unwrap());

@@ -27,7 +27,7 @@ use here::Run;
 const STACK: &str = "queue/frame/tcp";
 /// The file that is sent unless another is named: this one. It is part of the binary, so that the
 /// demo works wherever the binary does.
-const FILE: &[u8] = include_bytes!("here.rs");
+const FILE: &[u8] = include_bytes!("demo/here.rs");
 const FILE_NAME: &str = "here.rs";
 /// Bytes of one write of something short, and of something long.
 const SHORT: usize = 512;

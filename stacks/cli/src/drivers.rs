@@ -7,7 +7,7 @@ use xio_stacks::core::attr::Attr;
 use xio_stacks::core::caps::{Caps, Unit};
 use xio_stacks::core::driver::{Driver, Info, Shape};
 use xio_stacks::core::schema::{self, OptionSpec, ValueKind};
-use xio_stacks::{Registry, core};
+use xio_stacks::Registry;
 
 use crate::exit::{Failure, Outcome};
 use crate::render::{Out, Table, Ui, wrap};
@@ -246,7 +246,7 @@ fn of(driver: &dyn Driver, attr: &dyn Attr, below: &[Caps]) -> Option<Caps> {
 fn switched(driver: &dyn Driver) -> Vec<(&'static str, Box<dyn Attr>)> {
     let turn = |o: &OptionSpec| {
         let mut attr = driver.attr();
-        attr.set(o.name, core::schema::Value::Bool(true)).ok()?;
+        attr.set(o.name, schema::Value::Bool(true)).ok()?;
         attr.check().ok()?;
         Some((o.name, attr))
     };

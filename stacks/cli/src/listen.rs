@@ -13,7 +13,7 @@ use serde_json::json;
 use xio_stacks::{Engine, ErrorKind, Handle, Link, Server};
 
 use crate::cat::summary;
-use crate::exit::{Failure, Outcome, failed, say, warn};
+use crate::exit::{Failure, Outcome, say, warn};
 use crate::interrupt;
 use crate::relay::{self, CHUNK, Input, Moved, abort};
 use crate::render::{Out, Paint, Ui, bytes, count, rate, time};

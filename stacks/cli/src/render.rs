@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
 use std::time::Duration;
 
-use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use clap::ValueEnum;
 use xio_stacks::{Diagnostics, Severity};
 
@@ -117,7 +117,7 @@ pub(crate) fn diagnostics(found: &Diagnostics, ui: &Ui) -> String {
     let mut out = String::new();
     for (i, d) in found.iter().enumerate() {
         let level = if d.severity == Severity::Warning { Level::WARNING } else { Level::ERROR };
-        let mut group = level.primary_title(d.what.as_str()).id(d.code).elements(std::iter::empty::<Snippet<'_, _>>());
+        let mut group = Group::with_title(level.primary_title(d.what.as_str()).id(d.code));
         if !d.spans.is_empty() {
             let mut snippet = Snippet::source(found.source());
             for (n, (span, note)) in d.spans.iter().enumerate() {

@@ -1,6 +1,6 @@
 //! What does the system calls: the interface the engine drives, and the two that come with the
-//! crate, over epoll and simulated. Invariant: a reactor calls nobody back; it hands out the ops whose sockets are ready, and
-//! the engine does the rest.
+//! crate, over epoll and simulated. Invariant: a reactor calls nobody back; it hands out the ops whose
+//! sockets are ready, and the engine does the rest.
 
 mod bell;
 mod epoll;

@@ -140,7 +140,7 @@ pub(super) struct World {
     pub(super) slots: BTreeMap<Id, Slot>,
     /// How many sockets have a local address.
     pub(super) locals: BTreeMap<SocketAddr, u32>,
-    pub(super) events: BTreeMap<(Time, u64), Event>,
+    events: BTreeMap<(Time, u64), Event>,
     pub(super) next: u64,
     pub(super) port: u16,
     pub(super) ready: Vec<Waiter>,

@@ -1,0 +1,481 @@
+//! `xio bench`: a stack beside the plain thing it stands for, round by round in one run.
+//!
+//! Invariant: subject and baseline have the same placement, sizes and `nodelay`, and a ratio is taken
+//! within a round. Whatever the machine cannot say honestly is null, not a guess.
+
+mod blocking;
+mod callback;
+mod future;
+mod pair;
+mod report;
+mod syscalls;
+
+use std::hint::black_box;
+use std::io;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use clap::ValueEnum;
+use xio_peers::buffer::PageBuf;
+use xio_peers::counting;
+use xio_peers::placement::{Placement, Side, usable_cpus};
+use xio_peers::raw;
+use xio_peers::rounds::{Better, Contender, Outcome as Rounds, Ratio, interleave, median};
+use xio_peers::sample::{Sample, process_cpu};
+use xio_stacks::core::schema::Value;
+use xio_stacks::{Contact, Engine, Error, Stack};
+
+use crate::cat::size;
+use crate::exit::{Failure, Outcome, failed, warn};
+use crate::render::Ui;
+use crate::target::{Target, endpoint};
+use report::{Report, Row};
+
+/// Ops of the first, unmeasured sample that says how many fit into the time.
+const PROBE: [(Mode, usize); 3] = [(Mode::Op, 20_000), (Mode::Pingpong, 300), (Mode::Stream, 2_000)];
+/// Fewest and most ops of a sample.
+const MIN_OPS: f64 = 100.0;
+const MAX_OPS: f64 = 50e6;
+/// Most bytes of a message, so that buffers of both ends fit into memory.
+const MAX_SIZE: u64 = 1 << 30;
+/// Most writes under way.
+const MAX_OUTSTANDING: u32 = 1 << 20;
+/// Bytes of one read of a stream, unless the messages are larger.
+const RECV: usize = 64 * 1024;
+/// Bytes under way in each direction that a handle allows at least.
+const MIN_WINDOW: usize = 1 << 20;
+
+/// Measure a stack beside the plain thing it stands for.
+///
+/// Both ends run in this process, each on a thread of its own. Over tcp the baseline is blocking
+/// sockets with nodelay in the same two places; over void a mutex that is locked and unlocked around
+/// a copy. Rounds of both alternate, and the ratio is taken within each round: of time for op and
+/// pingpong (less is better), of throughput for stream (more is better). A bar should be held against
+/// best_third: the median of the best third of the rounds.
+#[derive(clap::Args)]
+#[command(after_help = HELP)]
+pub(crate) struct Bench {
+    /// The stack
+    spec: String,
+    /// What is measured
+    #[arg(long, short, value_enum)]
+    mode: Mode,
+    /// Bytes of a message; a list measures one after the other
+    #[arg(long, short, value_name = "SIZES", value_delimiter = ',', default_value = "64", value_parser = size)]
+    size: Vec<u64>,
+    /// How ops end
+    #[arg(long, value_enum, default_value_t = Api::Blocking)]
+    api: Api,
+    /// Writes under way at once, with callbacks or futures
+    #[arg(long, short, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=i64::from(MAX_OUTSTANDING)))]
+    outstanding: u32,
+    /// Time that all rounds of one size take together
+    #[arg(long, value_name = "S", default_value_t = 3.0)]
+    seconds: f64,
+    /// Rounds that are kept; one more comes first
+    #[arg(long, value_name = "N", default_value_t = 9, value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: u16,
+    /// Where the two ends run: both on one CPU, each on its own, or anywhere
+    #[arg(long, value_name = "1cpu|2cpu|free")]
+    placement: Option<Placement>,
+    /// Ops of a round, instead of --seconds
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    ops: Option<u64>,
+    /// Bytes of one read of a stream, of the baseline too; 64KiB, or the message if that is larger
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    recv: Option<u64>,
+    /// Where the two ends meet; a free port of 127.0.0.1 over tcp
+    #[arg(long)]
+    contact: Option<String>,
+    /// In op mode: what the op is
+    #[arg(long, value_enum, default_value_t = Which::Read)]
+    op: Which,
+    /// Leave the baseline out
+    #[arg(long)]
+    no_baseline: bool,
+    /// Count system calls in a separate short run under strace
+    #[arg(long)]
+    count_syscalls: bool,
+    /// A JSON object a size on stdout
+    #[arg(long)]
+    json: bool,
+    /// Rounds that are forgotten; for the run under strace.
+    #[arg(long, hide = true, default_value_t = 1)]
+    warm: u16,
+}
+
+const HELP: &str = "\
+Modes:
+  op        whole operations of one handle, over void
+  pingpong  a message there, a message back, one at a time
+  stream    one message after the other, in one direction
+
+Examples:
+  xio bench null/void --mode op
+  xio bench 'frame/tcp(nodelay)' --mode pingpong --size 64,4KiB
+  xio bench 'queue(early)/frame/tcp(nodelay)' --mode stream --size 64,4KiB,64KiB
+  xio bench 'queue/frame/tcp(nodelay)' --mode stream --api callback --outstanding 256
+  xio bench 'tcp(nodelay, spin=50us)' --mode pingpong --placement 2cpu --rounds 15 --json
+
+Fields of the JSON:
+  ns_per_op, bytes_per_s, cpu_ns_per_op (both ends), allocs_per_op: medians over the rounds
+  p50_us, p99_us          round trips of a pingpong
+  outstanding_seen        writes under way, sampled; for queue(early) an estimate
+  baseline, baseline_*    what it is measured beside, and its medians
+  ratio, ratio_min, ratio_max, best_third
+  syscalls_per_op         both ends; null without --count-syscalls";
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Mode {
+    Op,
+    Pingpong,
+    Stream,
+}
+
+/// How ops end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Api {
+    /// The caller waits
+    Blocking,
+    /// A function is called, on the engine's thread where the op had to wait
+    Callback,
+    /// A future, polled by a small executor on the caller's thread
+    Async,
+}
+
+/// The op of op mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Which {
+    Read,
+    Write,
+}
+
+/// One measurement, without its number of ops.
+pub(crate) struct Plan {
+    pub(crate) stack: Stack,
+    pub(crate) contact: Contact,
+    pub(crate) mode: Mode,
+    pub(crate) api: Api,
+    pub(crate) which: Which,
+    pub(crate) outstanding: u32,
+    pub(crate) placement: Placement,
+    pub(crate) size: usize,
+    pub(crate) recv: usize,
+    /// Reads and writes are messages.
+    pub(crate) borders: bool,
+}
+
+/// What one sample of a contender is.
+pub(crate) struct Shot {
+    pub(crate) sample: Sample,
+    /// Of all threads, an op.
+    pub(crate) allocs: f64,
+    /// Writes under way, where somebody looked.
+    pub(crate) outstanding: Option<f64>,
+}
+
+/// Clocks and counters at one moment.
+#[derive(Clone, Copy)]
+pub(crate) struct Moment {
+    at: Instant,
+    cpu: Duration,
+    allocs: counting::Counts,
+}
+
+impl Moment {
+    pub(crate) fn now() -> Self {
+        Self { at: Instant::now(), cpu: process_cpu(), allocs: counting::global() }
+    }
+
+    /// A shot of `ops` ops in a row, from this moment to `end`.
+    pub(crate) fn row(self, end: Self, size: usize, ops: usize, outstanding: Option<f64>) -> io::Result<Shot> {
+        let wall = end.at.saturating_duration_since(self.at);
+        let sample = Sample::from_stream(size, ops, wall, end.cpu.saturating_sub(self.cpu))?;
+        Ok(Shot { sample, allocs: self.allocs_per_op(end, ops), outstanding })
+    }
+
+    /// A shot of round trips, from this moment to `end`.
+    pub(crate) fn trips(self, end: Self, size: usize, trips: &mut [u32]) -> io::Result<Shot> {
+        let ops = trips.len();
+        let sample = Sample::from_round_trips(size, trips, end.cpu.saturating_sub(self.cpu))?;
+        Ok(Shot { sample, allocs: self.allocs_per_op(end, ops), outstanding: None })
+    }
+
+    fn allocs_per_op(self, end: Self, ops: usize) -> f64 {
+        end.allocs.since(self.allocs).allocations as f64 / ops as f64
+    }
+}
+
+impl Bench {
+    pub(crate) fn run(&self, ui: &Ui) -> Outcome {
+        let target = endpoint(&self.spec)?;
+        let placement = self.place()?;
+        self.fits(&target)?;
+        self.warn(&target, ui);
+        let mut report = Report::new(self, &target, placement, ui)?;
+        for size in &self.size {
+            let plan = self.plan(&target, placement, *size)?;
+            let row = self.measure(&plan)?;
+            report.row(row)?;
+        }
+        report.end()
+    }
+
+    fn place(&self) -> Outcome<Placement> {
+        let cpus = usable_cpus().map_err(failed("cannot tell how many CPUs there are"))?;
+        match self.placement {
+            Some(Placement::TwoCpus) if cpus < 2 => {
+                Err(Failure::Usage("--placement 2cpu needs two CPUs, this process may use one".into()))
+            }
+            Some(p) => Ok(p),
+            None => Ok(if cpus < 2 { Placement::SameCpu } else { Placement::TwoCpus }),
+        }
+    }
+
+    /// Whether this mode can measure this stack in this way.
+    fn fits(&self, target: &Target) -> Outcome {
+        let usage = |text: &str| Err(Failure::Usage(text.into()));
+        let caps = target.stack.caps();
+        let over_void = bottoms(&target.stack).iter().all(|b| *b == "void");
+        if !(self.seconds.is_finite() && (0.01..=3600.0).contains(&self.seconds)) {
+            return usage("--seconds lies between 0.01 and 3600");
+        }
+        match self.mode {
+            Mode::Op if !over_void => {
+                return usage("op mode needs `void` at the bottom; for others there is --mode pingpong or stream");
+            }
+            Mode::Pingpong | Mode::Stream if over_void => {
+                return usage("nothing comes back from `void`; it is measured with --mode op");
+            }
+            Mode::Pingpong | Mode::Stream if !(caps.accepts && caps.connects && caps.duplex) => {
+                return usage("both ends are measured, so the stack has to listen, connect, read and write");
+            }
+            Mode::Pingpong | Mode::Stream if !(caps.reliable && caps.ordered) => {
+                return usage("this stack may lose or reorder what it sends; only reliable ones can be measured");
+            }
+            _ => {}
+        }
+        if self.outstanding > 1 && self.api == Api::Blocking {
+            return usage("a blocking caller has one op under way; --outstanding needs --api callback or async");
+        }
+        if self.outstanding > 1 && self.mode == Mode::Pingpong {
+            return usage("a ping-pong has one message under way; --outstanding is for --mode stream and op");
+        }
+        if self.recv == Some(0) {
+            return usage("--recv must be at least 1");
+        }
+        Ok(())
+    }
+
+    /// What makes a comparison unfair.
+    fn warn(&self, target: &Target, ui: &Ui) {
+        let slow = |l: &xio_stacks::core::stack::LevelView<'_>| {
+            l.driver().info().name == "tcp" && l.attr().value("nodelay") == Some(Value::Bool(false))
+        };
+        if !self.no_baseline && target.stack.levels().any(|l| slow(&l)) {
+            warn(ui, "the baseline has nodelay and this stack has not; write `tcp(nodelay)` for a fair comparison");
+        }
+        if cfg!(debug_assertions) {
+            warn(ui, "this is a debug build; its figures mean nothing");
+        }
+    }
+
+    fn plan(&self, target: &Target, placement: Placement, size: u64) -> Outcome<Plan> {
+        let caps = target.stack.caps();
+        let most = caps.max_message.map_or(MAX_SIZE, |m| (m as u64).min(MAX_SIZE));
+        if size == 0 || size > most {
+            return Err(Failure::Usage(format!("--size lies between 1 and {most} bytes here, not {size}")));
+        }
+        let bytes = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+        let contact = match &self.contact {
+            Some(text) => text.parse()?,
+            None if !target.contact.is_none() => target.contact.clone(),
+            None if bottoms(&target.stack).contains(&"tcp") => Contact::new("127.0.0.1:0"),
+            None => Contact::None,
+        };
+        Ok(Plan {
+            stack: target.stack.clone(),
+            contact,
+            mode: self.mode,
+            api: self.api,
+            which: self.op,
+            outstanding: self.outstanding,
+            placement,
+            size: bytes(size),
+            recv: self.recv.map_or(RECV.max(bytes(size)), bytes),
+            borders: caps.unit.has_borders(),
+        })
+    }
+
+    /// All rounds of one size.
+    fn measure(&self, plan: &Plan) -> Outcome<Row> {
+        let wrong = |e: io::Error| Failure::from(Error::from(e));
+        let baseline = if self.no_baseline { None } else { Baseline::of(plan) };
+        let both = if baseline.is_some() { 2.0 } else { 1.0 };
+        let share = self.seconds / (f64::from(self.rounds) + f64::from(self.warm)) / both;
+        let ops = self.ops_for(share, |ops| plan.shoot(ops)).map_err(wrong)?;
+        let mut contenders = vec![Contender::new("the stack", move || plan.shoot(ops))];
+        if let Some(b) = baseline {
+            let ops = self.ops_for(share, |ops| b.shoot(plan, ops)).map_err(wrong)?;
+            contenders.push(Contender::new("the baseline", move || b.shoot(plan, ops)));
+        }
+        let shots = interleave(usize::from(self.rounds), usize::from(self.warm), &mut contenders).map_err(wrong)?;
+        let syscalls = if self.count_syscalls { Some(syscalls::per_op(self, plan)?) } else { None };
+        Row::new(self, plan, ops, &shots, baseline.map(Baseline::name), syscalls).map_err(wrong)
+    }
+
+    /// How many ops take about `seconds`.
+    fn ops_for(&self, seconds: f64, mut shoot: impl FnMut(usize) -> io::Result<Shot>) -> io::Result<usize> {
+        if let Some(ops) = self.ops {
+            return Ok(usize::try_from(ops).unwrap_or(usize::MAX));
+        }
+        let probe = PROBE.iter().find(|(m, _)| *m == self.mode).map_or(1000, |(_, n)| *n);
+        let ns = shoot(probe)?.sample.ns_per_op;
+        Ok((seconds * 1e9 / ns).clamp(MIN_OPS, MAX_OPS) as usize)
+    }
+
+    /// What the ratio compares, and which way it is good.
+    fn figure(&self) -> (fn(&Shot) -> f64, Better) {
+        match self.mode {
+            Mode::Op | Mode::Pingpong => (|s| s.sample.ns_per_op, Better::Lower),
+            Mode::Stream => (|s| s.sample.bytes_per_s, Better::Higher),
+        }
+    }
+
+    /// The ratio of the rounds, if there was a baseline.
+    fn ratio(&self, shots: &[Rounds<Shot>]) -> io::Result<Option<Ratio>> {
+        let (figure, better) = self.figure();
+        let [subject, baseline] = shots else { return Ok(None) };
+        Ratio::of(&subject.figures(figure), &baseline.figures(figure), better).map(Some)
+    }
+}
+
+/// What a stack is measured beside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Baseline {
+    /// Blocking sockets.
+    Sockets,
+    /// A mutex around a copy.
+    Mutex,
+}
+
+impl Baseline {
+    /// The baseline of a plan; some have none.
+    fn of(plan: &Plan) -> Option<Self> {
+        let bottoms = bottoms(&plan.stack);
+        let all = |name| bottoms.iter().all(|b| *b == name);
+        match plan.mode {
+            Mode::Op => Some(Self::Mutex),
+            _ if all("tcp") => Some(Self::Sockets),
+            _ => None,
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Sockets => "raw blocking sockets",
+            Self::Mutex => "mutex and copy",
+        }
+    }
+
+    fn shoot(self, plan: &Plan, ops: usize) -> io::Result<Shot> {
+        let sample = match (self, plan.mode) {
+            (Self::Sockets, Mode::Pingpong) => raw::pingpong(plan.placement, plan.size, ops)?,
+            (Self::Sockets, _) => raw::stream(plan.placement, plan.size, ops, plan.recv)?,
+            (Self::Mutex, _) => return copies(plan, ops),
+        };
+        Ok(Shot { sample, allocs: 0.0, outstanding: None })
+    }
+}
+
+/// Locks, copies, unlocks.
+fn copies(plan: &Plan, ops: usize) -> io::Result<Shot> {
+    plan.alone(|| {
+        let from = Mutex::new(PageBuf::new(plan.size));
+        let mut to = PageBuf::new(plan.size);
+        let mut run = |ops| {
+            for _ in 0..ops {
+                if let Ok(from) = from.lock() {
+                    black_box(&mut *to).copy_from_slice(black_box(&from));
+                }
+            }
+        };
+        run(raw::warm_up(ops));
+        let start = Moment::now();
+        run(ops);
+        start.row(Moment::now(), plan.size, ops, None)
+    })
+}
+
+impl Plan {
+    /// One sample of the stack.
+    fn shoot(&self, ops: usize) -> io::Result<Shot> {
+        match (self.mode, self.api) {
+            (Mode::Op, _) => self.alone(|| {
+                let engine = Engine::new()?;
+                let open = engine.open(&self.stack, self.contact.clone()).max_ops(self.window_ops());
+                let handle = open.max_bytes(self.window_bytes()).wait()?;
+                match self.api {
+                    Api::Blocking => blocking::ops(self, &handle, ops),
+                    Api::Callback => callback::ops(self, &handle, ops),
+                    Api::Async => future::ops(self, &handle, ops),
+                }
+            }),
+            (Mode::Pingpong, Api::Blocking) => pair::pingpong(self, ops, blocking::ping, blocking::pong),
+            (Mode::Pingpong, Api::Callback) => pair::pingpong(self, ops, callback::ping, callback::pong),
+            (Mode::Pingpong, Api::Async) => pair::pingpong(self, ops, future::ping, future::pong),
+            (Mode::Stream, Api::Blocking) => pair::stream(self, ops, blocking::pour, blocking::drain),
+            (Mode::Stream, Api::Callback) => pair::stream(self, ops, callback::pour, callback::drain),
+            (Mode::Stream, Api::Async) => pair::stream(self, ops, future::pour, future::drain),
+        }
+    }
+
+    /// Runs `f` on a thread where the client of a pair would be. The engine it makes has its thread
+    /// in the same place.
+    fn alone<T: Send>(&self, f: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
+        std::thread::scope(|s| {
+            let run = s.spawn(|| {
+                self.placement.pin(Side::Client)?;
+                f()
+            });
+            run.join().unwrap_or_else(|_| Err(io::Error::other("the measuring thread panicked")))
+        })
+    }
+
+    /// Ops under way that a handle has to allow.
+    pub(crate) fn window_ops(&self) -> u32 {
+        self.outstanding.saturating_add(1).max(xio_stacks::core::handle::MAX_OPS)
+    }
+
+    /// Bytes under way that a handle has to allow.
+    pub(crate) fn window_bytes(&self) -> usize {
+        let ops = usize::try_from(self.outstanding).unwrap_or(usize::MAX).saturating_add(1);
+        ops.saturating_mul(self.size.max(1)).max(MIN_WINDOW)
+    }
+
+    /// Writes that `queue(early)` has said to be done and not sent: the fuller half of a batch.
+    pub(crate) fn behind(&self) -> Option<f64> {
+        let early = |l: &xio_stacks::core::stack::LevelView<'_>| {
+            l.driver().info().name == "queue" && l.attr().value("early") == Some(Value::Bool(true))
+        };
+        let level = self.stack.levels().find(early)?;
+        match level.attr().value("batch") {
+            Some(Value::Size(batch)) => Some((batch as f64 / self.size as f64).max(1.0)),
+            _ => None,
+        }
+    }
+}
+
+/// Names of the transports of a stack.
+fn bottoms(stack: &Stack) -> Vec<&'static str> {
+    let levels: Vec<_> = stack.levels().collect();
+    let is_bottom = |i: usize| !levels.iter().any(|l| l.above() == Some(i));
+    let bottoms = levels.iter().enumerate().filter(|(i, _)| is_bottom(*i));
+    bottoms.map(|(_, l)| l.driver().info().name).collect()
+}
+
+/// Median of a figure over the rounds.
+fn middle(rounds: &Rounds<Shot>, figure: impl Fn(&Shot) -> f64) -> f64 {
+    median(&rounds.figures(figure)).unwrap_or(f64::NAN)
+}
