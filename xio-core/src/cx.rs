@@ -305,7 +305,7 @@ impl Cx<'_> {
             return;
         }
         let step = match answer {
-            Early::Retry => Step::Enter(node),
+            Early::Retry => Step::Again(node),
             Early::Pass => Step::Acted { node, act: crate::op::Act::Pass, phase: crate::engine::core::Phase::Down },
             Early::Finish(result) => {
                 let Some(any) = entry.cell.as_mut() else { return };

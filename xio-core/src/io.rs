@@ -89,11 +89,12 @@ pub trait Socket: Send + Sync {
     /// Whether an op in this direction would move something or fail at once.
     fn is_ready(&self, direction: Direction) -> bool;
 
-    /// Has `waiter` woken at the next readiness. `false`: it is ready again already, so try again.
+    /// Has `waiter` woken at the next readiness, beside those that wait already (several accepts, a
+    /// read and a wait for readiness). `false`: it is ready again already, so try again.
     fn arm(&self, direction: Direction, waiter: Waiter) -> bool;
 
-    /// Takes the waiter of that direction away.
-    fn disarm(&self, direction: Direction);
+    /// Takes one op's waiter of that direction away.
+    fn disarm(&self, direction: Direction, waiter: &Waiter);
 
     /// Waits on the calling thread for readiness, for the bell, or for the time to pass. `None`
     /// from a reactor whose sockets only its turns can wait for.

@@ -544,7 +544,6 @@ fn two_handles_do_not_disturb_each_other() {
 }
 
 #[test]
-#[ignore = "engine: waiters at a gate livelock"]
 fn several_reads_of_one_handle_finish_in_order() {
     for seed in 0..60 {
         let w = world(seed, SimConfig::default());
@@ -563,7 +562,6 @@ fn several_reads_of_one_handle_finish_in_order() {
 }
 
 #[test]
-#[ignore = "engine: a socket keeps one waiter a direction"]
 fn several_accepts_each_get_a_link() {
     let w = calm();
     let links = Arc::new(Mutex::new(Vec::new()));
@@ -581,7 +579,6 @@ fn several_accepts_each_get_a_link() {
 }
 
 #[test]
-#[ignore = "engine: a socket keeps one waiter a direction"]
 fn a_wait_for_readiness_and_a_read_both_end() {
     let w = calm();
     let (client, server) = w.pair();
@@ -827,7 +824,6 @@ struct Flowing {
 }
 
 #[test]
-#[ignore = "engine: waiters at a gate livelock"]
 fn random_programs_lose_nothing_and_finish_everything_once() {
     for seed in 0..400u64 {
         let mut rng = seed;
@@ -891,7 +887,6 @@ fn random_programs_lose_nothing_and_finish_everything_once() {
 }
 
 #[test]
-#[ignore = "engine: a shutdown overtakes writes that wait"]
 fn a_shutdown_and_a_flush_stay_behind_the_writes_before_them() {
     for seed in 0..20 {
         let w = world(seed, SimConfig::default().with_buffer(50));
@@ -912,7 +907,6 @@ fn a_shutdown_and_a_flush_stay_behind_the_writes_before_them() {
 }
 
 #[test]
-#[ignore = "engine: a turn inside a turn deadlocks"]
 fn a_callback_may_turn_the_engine_it_runs_on() {
     let w = calm();
     let (client, server) = w.pair();
@@ -924,7 +918,6 @@ fn a_callback_may_turn_the_engine_it_runs_on() {
 }
 
 #[test]
-#[ignore = "engine: a flush overtakes writes that wait"]
 fn a_flush_behind_a_stuck_write_has_its_own_deadline_and_cancel() {
     let w = world(1, SimConfig::calm().with_buffer(10));
     let (client, _server) = w.pair();

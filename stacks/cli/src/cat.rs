@@ -55,23 +55,23 @@ impl Cat {
         let theirs = handle.clone();
         interrupt::on_signal(move || abort(&theirs));
         let start = Instant::now();
-        let moved = relay::relay(&handle, &Input::new()?, &mut relay::stdout()?);
+        let moved = Moved::default();
+        let end = relay::relay(&handle, &Input::new()?, &mut relay::stdout()?, &moved);
         if self.stats {
-            let moved = moved.as_ref().copied().unwrap_or_default();
-            say(&summary(ui, moved, start.elapsed(), &Levels::of(&handle), self.json));
+            say(&summary(ui, &moved, start.elapsed(), &Levels::of(&handle), self.json));
         }
-        moved.map(|_| ())
+        end
     }
 }
 
 /// What `--stats` says.
-pub(crate) fn summary(ui: &Ui, moved: Moved, took: Duration, levels: &Levels, as_json: bool) -> String {
+pub(crate) fn summary(ui: &Ui, moved: &Moved, took: Duration, levels: &Levels, as_json: bool) -> String {
     if as_json {
-        let Moved { sent, received } = moved;
+        let (sent, received) = (moved.sent(), moved.received());
         return json!({ "sent": sent, "received": received, "seconds": took.as_secs_f64(), "levels": levels.json() })
             .to_string();
     }
-    let (sent, received) = (bytes(moved.sent as f64), bytes(moved.received as f64));
+    let (sent, received) = (bytes(moved.sent() as f64), bytes(moved.received() as f64));
     let table = levels.table("", ui.err);
     format!("sent {sent}, received {received} in {}\n{}", time(took), table.trim_end())
 }

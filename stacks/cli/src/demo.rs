@@ -76,6 +76,9 @@ impl Demo {
     pub(crate) fn run(&self, ui: &Ui) -> Outcome {
         let stack = Registry::with_defaults().stack(&self.stack)?;
         let spec = self.stack.parse::<StackSpec>()?.to_string();
+        if crate::bench::bottoms(&stack).contains(&"loop") {
+            return Err(Failure::Usage("`loop` stays inside one process; the demo has two".into()));
+        }
         for (able, what) in [(stack.caps().accepts, "listen"), (stack.caps().connects, "connect")] {
             if !able {
                 return Err(Failure::Usage(format!("the stack `{spec}` cannot {what}, so the demo cannot use it")));
@@ -232,15 +235,14 @@ impl Story<'_> {
         let speed = rate(run.bytes as f64 / run.took.as_secs_f64().max(1e-9));
         self.fact("sent", &format!("{writes}, there and back in {}, {speed} each way", time(run.took)))?;
         let me = std::process::id();
-        let equal = if run.is_equal() { p.green("equal") } else { p.red("NOT EQUAL") };
-        self.say(&format!("\n  {}", p.bold("SHA-256")))?;
+        let equal = if run.is_equal() { p.green("the same everywhere") } else { p.red("NOT the same") };
+        self.say(&format!("\n  {:<10}  {equal}", "SHA-256"))?;
         for (name, pid, sum) in
             [("sent", me, &run.sent), ("arrived", run.peer_pid, &run.arrived), ("came back", me, &run.back)]
         {
             self.fact(name, &format!("{sum}  {}", p.dim(&format!("process {pid}"))))?;
         }
-        self.fact("", &equal)?;
-        let text = format!("\n  {}\n{}", p.bold("What each level saw in this process"), run.levels.table("  ", p));
+        let text = format!("\n{}", run.levels.table("  ", p));
         self.say(text.trim_end())
     }
 

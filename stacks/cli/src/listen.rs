@@ -95,19 +95,20 @@ impl Listen {
                 self.event(&json!({ "event": "accepted", "peer": peer }))?;
             }
             let start = Instant::now();
+            let moved = Moved::default();
             let one = self.open(link).and_then(|handle| {
                 *lock(open) = Some(handle.clone());
-                let moved = relay::relay(&handle, &input, &mut out);
-                self.ended(&handle, &peer, moved.as_ref().copied().unwrap_or_default(), start.elapsed(), ui)?;
-                moved
+                let end = relay::relay(&handle, &input, &mut out, &moved);
+                self.ended(&handle, &peer, &moved, start.elapsed(), ui)?;
+                end
             });
             *lock(open) = None;
             match one {
                 Err(Failure::Quiet) => return Err(Failure::Quiet),
                 Err(f) if self.once => return Err(f),
                 Err(f) => warn(ui, &format!("{peer}: {f}")),
-                Ok(_) if self.once => return Ok(()),
-                Ok(_) => {}
+                Ok(()) if self.once => return Ok(()),
+                Ok(()) => {}
             }
         }
     }
@@ -167,12 +168,10 @@ impl Listen {
         let mine = Total::default();
         let end = if self.echo { echo(&handle, &mine) } else { sink(&handle, &mine, total) };
         let took = start.elapsed();
-        let got = mine.bytes.load(Ordering::Relaxed);
-        let moved = Moved { sent: if self.echo { got } else { 0 }, received: got };
         if self.sink {
             self.count(&peer, &mine, took, ui.out)?;
         }
-        self.ended(&handle, &peer, moved, took, ui)?;
+        self.ended(&handle, &peer, &mine.moved, took, ui)?;
         if end.is_ok() {
             relay::close(&handle)
         } else {
@@ -187,12 +186,12 @@ impl Listen {
     }
 
     /// What is said when a connection has ended.
-    fn ended(&self, handle: &Handle, peer: &str, moved: Moved, took: Duration, ui: &Ui) -> Outcome {
+    fn ended(&self, handle: &Handle, peer: &str, moved: &Moved, took: Duration, ui: &Ui) -> Outcome {
         let levels = Levels::of(handle);
         if self.json {
             let seconds = took.as_secs_f64();
             let mut event = json!({
-                "event": "ended", "peer": peer, "sent": moved.sent, "received": moved.received, "seconds": seconds,
+                "event": "ended", "peer": peer, "sent": moved.sent(), "received": moved.received(), "seconds": seconds,
             });
             if self.stats {
                 event["levels"] = levels.json();
@@ -210,7 +209,7 @@ impl Listen {
         if self.json {
             return Ok(());
         }
-        let n = mine.bytes.load(Ordering::Relaxed);
+        let n = mine.moved.received();
         let speed = rate(n as f64 / took.as_secs_f64().max(1e-9));
         let mut out = Out::new();
         writeln!(out, "{} {}", paint.bold(&format!("{peer}:")), mine.text(took, &speed))?;
@@ -219,7 +218,7 @@ impl Listen {
 
     /// What a sink says at its end.
     fn total(&self, clients: u64, total: &Total, paint: Paint) -> Outcome {
-        let n = total.bytes.load(Ordering::Relaxed);
+        let n = total.moved.received();
         let reads = total.reads.load(Ordering::Relaxed);
         if self.json {
             return self.event(&json!({ "event": "total", "connections": clients, "received": n, "reads": reads }));
@@ -265,6 +264,7 @@ fn echo(handle: &Handle, mine: &Total) -> Outcome {
         mine.add(done.n);
         let pieces: Vec<Bytes> = done.chunks.into_iter().map(|c| c.into_bytes()).collect();
         handle.write(pieces).attrs(done.attrs).wait().map_err(|f| f.error)?;
+        mine.moved.add_sent(done.n);
     }
     Ok(if caps.half_close { handle.shutdown().wait()? } else { handle.flush().wait()? })
 }
@@ -287,18 +287,18 @@ fn sink(handle: &Handle, mine: &Total, total: &Total) -> Outcome {
 /// What came, counted.
 #[derive(Default)]
 struct Total {
-    bytes: AtomicU64,
+    moved: Moved,
     reads: AtomicU64,
 }
 
 impl Total {
     fn add(&self, n: usize) {
-        self.bytes.fetch_add(n as u64, Ordering::Relaxed);
+        self.moved.add_received(n);
         self.reads.fetch_add(1, Ordering::Relaxed);
     }
 
     fn text(&self, took: Duration, speed: &str) -> String {
-        let n = self.bytes.load(Ordering::Relaxed);
+        let n = self.moved.received();
         let reads = count(self.reads.load(Ordering::Relaxed), "read");
         format!("{} in {reads}, {}, {speed}", exact(n), time(took))
     }

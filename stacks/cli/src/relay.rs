@@ -7,7 +7,7 @@
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,27 +22,45 @@ pub(crate) const CHUNK: usize = 64 * 1024;
 /// After the peer has ended, how long stdin may stay silent before the relay ends too.
 const GRACE: Duration = Duration::from_millis(500);
 
-/// What went which way.
-#[derive(Clone, Copy, Debug, Default)]
+/// Bytes that went which way, so far.
+#[derive(Debug, Default)]
 pub(crate) struct Moved {
-    pub(crate) sent: u64,
-    pub(crate) received: u64,
+    sent: AtomicU64,
+    received: AtomicU64,
+}
+
+impl Moved {
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn add_sent(&self, n: usize) {
+        self.sent.fetch_add(n as u64, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_received(&self, n: usize) {
+        self.received.fetch_add(n as u64, Ordering::Relaxed);
+    }
 }
 
 /// Moves bytes both ways until the peer has ended, then closes the handle.
-pub(crate) fn relay(handle: &Handle, input: &Input, out: &mut File) -> Outcome<Moved> {
+pub(crate) fn relay(handle: &Handle, input: &Input, out: &mut File, moved: &Moved) -> Outcome {
     let over = AtomicBool::new(false);
     let caps = handle.caps();
     let (sent, received) = std::thread::scope(|s| {
         let sender = s.spawn(|| {
-            let sent = send(handle, &caps, input, &over);
+            let sent = send(handle, &caps, input, &over, moved);
             // A peer that no longer reads may still send; any other error has to end the reads too.
             if sent.as_ref().is_err_and(|t| !t.is_gone_peer()) {
                 abort(handle);
             }
             sent
         });
-        let received = receive(handle, &caps, out);
+        let received = receive(handle, &caps, out, moved);
         if received.is_err() {
             abort(handle);
         }
@@ -52,10 +70,7 @@ pub(crate) fn relay(handle: &Handle, input: &Input, out: &mut File) -> Outcome<M
     });
     let sent = sent.unwrap_or_else(|_| Err(Failure::Failed("the sender panicked".into()).into()));
     match (sent, received) {
-        (Ok(sent), Ok(received)) => {
-            close(handle)?;
-            Ok(Moved { sent, received })
-        }
+        (Ok(()), Ok(())) => close(handle),
         (Err(s), Err(r)) if r.is_from_abort() => Err(s.into()),
         (_, Err(t)) | (Err(t), Ok(_)) => {
             abort(handle);
@@ -119,9 +134,8 @@ impl From<Trouble> for Failure {
 }
 
 /// Stdin to the peer, then the end of this side.
-fn send(handle: &Handle, caps: &Caps, input: &Input, over: &AtomicBool) -> Result<u64, Trouble> {
+fn send(handle: &Handle, caps: &Caps, input: &Input, over: &AtomicBool, moved: &Moved) -> Result<(), Trouble> {
     let most = if caps.unit.has_borders() { caps.max_message.unwrap_or(CHUNK).clamp(1, CHUNK) } else { CHUNK };
-    let mut sent = 0;
     loop {
         let mut data = match input.next(over) {
             Ok(Some(data)) => data,
@@ -130,31 +144,29 @@ fn send(handle: &Handle, caps: &Caps, input: &Input, over: &AtomicBool) -> Resul
         };
         while !data.is_empty() {
             let part = data.split_to(most.min(data.len()));
-            let len = part.len() as u64;
+            let len = part.len();
             handle.write(part).wait().map_err(|f| f.error)?;
-            sent += len;
+            moved.add_sent(len);
         }
     }
-    if caps.half_close { handle.shutdown().wait()? } else { handle.flush().wait()? }
-    Ok(sent)
+    Ok(if caps.half_close { handle.shutdown().wait()? } else { handle.flush().wait()? })
 }
 
 /// The peer to stdout.
-fn receive(handle: &Handle, caps: &Caps, out: &mut File) -> Result<u64, Trouble> {
+fn receive(handle: &Handle, caps: &Caps, out: &mut File, moved: &Moved) -> Result<(), Trouble> {
     let mut buf = vec![0; CHUNK];
-    let mut received = 0;
     loop {
         let n = match handle.read_into(&mut buf).wait() {
             Ok(n) => n,
             Err(e) => match (e.kind(), caps.unit) {
-                (ErrorKind::Eof, _) => return Ok(received),
+                (ErrorKind::Eof, _) => return Ok(()),
                 // The next read gets the rest of it.
                 (ErrorKind::Truncated { .. }, Unit::Message) => usize::try_from(e.moved()).unwrap_or(0),
                 _ => return Err(e.into()),
             },
         };
         out.write_all(buf.get(..n).unwrap_or_default()).map_err(Failure::from)?;
-        received += n as u64;
+        moved.add_received(n);
     }
 }
 

@@ -30,6 +30,8 @@ use crate::time::Time;
 pub(crate) enum Step {
     /// Down into this level (or END: the bottom was passed).
     Enter(u8),
+    /// Into the level it is in already, past that level's gate.
+    Again(u8),
     /// Up from this level.
     Leave(u8),
     /// A level answered; what it asked for runs first.
@@ -78,8 +80,8 @@ pub(crate) struct Entry {
     pub(crate) kind: OpKind,
     pub(crate) origin: u8,
     pub(crate) at: u8,
-    /// Counted among the levels' gates on its path.
-    pub(crate) gated: bool,
+    /// The level from which up it is counted in the gates it came through; USER: in none.
+    pub(crate) gated: u8,
     pub(crate) cancel: Option<Reason>,
     pub(crate) state: State,
     pub(crate) cell: Option<AnyCell>,
@@ -344,7 +346,7 @@ impl Inner {
             kind,
             origin,
             at,
-            gated: false,
+            gated: 0,
             cancel: None,
             state,
             cell: None,
@@ -393,12 +395,13 @@ impl Inner {
             return;
         }
         let Some(entry) = self.entry(id) else { return };
-        let waits_at = matches!(entry.state, State::Gate(n) if n == at);
-        if std::mem::replace(&mut entry.gated, true) {
+        if entry.gated != 0 {
             return;
         }
+        let waits_at = matches!(entry.state, State::Gate(n) if n == at);
         let side = usize::from(kind == OpKind::Write);
         let mut n = if waits_at { plan.parent(at) } else { at };
+        entry.gated = n;
         while n > origin {
             if kp.gate[usize::from(n)] {
                 self.nodes[usize::from(n)].busy[side] += 1;
@@ -418,14 +421,10 @@ impl Inner {
 
     pub(crate) fn release_gates(&mut self, plan: &Plan, id: OpId) {
         let Some(entry) = self.entry(id) else { return };
-        if !std::mem::replace(&mut entry.gated, false) {
-            return;
-        }
-        let (kind, at, origin) = (entry.kind, entry.at, entry.origin);
-        let waits_at = matches!(entry.state, State::Gate(n) if n == at);
+        let mut n = std::mem::take(&mut entry.gated);
+        let (kind, origin) = (entry.kind, entry.origin);
         let kp = plan.kind(kind);
         let side = usize::from(kind == OpKind::Write);
-        let mut n = if waits_at { plan.parent(at) } else { at };
         while n > origin {
             if kp.gate[usize::from(n)] {
                 let busy = &mut self.nodes[usize::from(n)].busy[side];
@@ -437,23 +436,25 @@ impl Inner {
 
     /// Whether an op must wait before it enters this level.
     #[inline]
-    pub(crate) fn gate_shut(&self, kind: OpKind, node: u8, mine: OpId) -> bool {
+    pub(crate) fn gate_shut(&mut self, kind: OpKind, node: u8, mine: OpId) -> bool {
         let side = usize::from(kind == OpKind::Write);
         self.nodes[usize::from(node)].busy[side] > 0
-            || (self.q.get().is_some_and(|q| !q.gates.is_empty()) && self.is_waiting(kind, node, mine))
+            || (self.q.get().is_some_and(|q| !q.gates.is_empty()) && !self.is_next(kind, node, mine))
     }
 
-    /// Whether somebody else stands at the gate before `mine`.
+    /// Whether nobody else stands at the gate before `mine`, which goes through then.
     #[cold]
-    fn is_waiting(&self, kind: OpKind, node: u8, mine: OpId) -> bool {
-        let Some(q) = self.q.get() else { return false };
-        match q.gates.iter().find(|(n, k, _)| *n == node && *k == kind) {
-            Some((_, _, first)) => *first != mine,
-            None => false,
+    fn is_next(&mut self, kind: OpKind, node: u8, mine: OpId) -> bool {
+        let gates = &mut self.q.make().gates;
+        match gates.iter().position(|(n, k, _)| *n == node && *k == kind) {
+            Some(i) if gates[i].2 == mine => gates.remove(i).is_some(),
+            Some(_) => false,
+            None => true,
         }
     }
 
-    /// Lets the first waiter of each open gate through.
+    /// Has the first waiter of each open gate run. It keeps its place until it is through, so that
+    /// nobody gets in before it.
     pub(crate) fn open_gates(&mut self) {
         if self.q.get().is_none_or(|q| q.gates.is_empty()) {
             return;
@@ -461,14 +462,13 @@ impl Inner {
         let mut seen: SmallVec<[(u8, OpKind); 4]> = SmallVec::new();
         let mut i = 0;
         while let Some((node, kind, id)) = self.q.get().and_then(|q| q.gates.get(i).copied()) {
+            i += 1;
             let side = usize::from(kind == OpKind::Write);
             if seen.contains(&(node, kind)) || self.nodes[usize::from(node)].busy[side] > 0 {
-                i += 1;
                 continue;
             }
             seen.push((node, kind));
-            self.q.make().gates.remove(i);
-            if let Some(e) = self.entry(id) {
+            if let Some(e) = self.entry(id).filter(|e| matches!(e.state, State::Gate(_))) {
                 e.state = State::Ready(Step::Enter(node));
                 self.q.make().runq.push_back(Task::Op(id));
             }

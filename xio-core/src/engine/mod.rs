@@ -136,8 +136,12 @@ impl Engine {
 
     /// One turn: sleeps until something is ready or `timeout` has passed (`None`: without a limit),
     /// then runs what is ready and due. For engines their owner drives; calls from several threads
-    /// take turns. Says how many ops it ran.
+    /// take turns, one from a callback of a turn does nothing. Says how many ops it ran.
     pub fn turn(&self, timeout: Option<Duration>) -> usize {
+        if post::in_engine_callback() {
+            // The turn that runs the callback is under way and goes on after it.
+            return 0;
+        }
         turn(&self.0.shared, timeout)
     }
 

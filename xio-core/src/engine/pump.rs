@@ -63,7 +63,7 @@ fn control<K: Kind>(shared: &Shared, cell: &mut Cell<K>) -> Attempt {
         }
         other => {
             cell.head.io = other;
-            return Attempt::Go(Step::Enter(at));
+            return Attempt::Go(Step::Again(at));
         }
     };
     let done = match io {
@@ -134,7 +134,7 @@ fn control<K: Kind>(shared: &Shared, cell: &mut Cell<K>) -> Attempt {
         }
     };
     cell.head.io = IoSlot::Done(Box::new(done));
-    Attempt::Go(Step::Enter(at))
+    Attempt::Go(Step::Again(at))
 }
 
 fn result<T>(r: std::io::Result<T>, ok: impl FnOnce(T) -> IoDone) -> IoDone {

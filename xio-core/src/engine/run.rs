@@ -198,7 +198,10 @@ impl Tree {
         let id = match stop {
             Stop::Gate(node) => {
                 let id = self.inner.park(&self.plan, cell, State::Gate(node));
-                self.inner.q.make().gates.push_back((node, K::KIND, id));
+                let gates = &mut self.inner.q.make().gates;
+                if !gates.iter().any(|(_, _, i)| *i == id) {
+                    gates.push_back((node, K::KIND, id));
+                }
                 id
             }
             Stop::Held(node) => {
@@ -219,7 +222,7 @@ impl Tree {
             Stop::Barrier(step) => {
                 let at = cell.head.at;
                 let node = match step {
-                    Step::Enter(n) | Step::Leave(n) | Step::Worked(n) => n,
+                    Step::Enter(n) | Step::Again(n) | Step::Leave(n) | Step::Worked(n) => n,
                     Step::Acted { node, .. } => node,
                 };
                 cell.head.at = at;
@@ -240,7 +243,7 @@ impl Tree {
         let Some(entry) = self.inner.entry(id) else { return };
         match entry.more.as_mut().and_then(|m| m.early.take()) {
             None => {}
-            Some(Early::Retry) => self.ready(id, Step::Enter(node)),
+            Some(Early::Retry) => self.ready(id, Step::Again(node)),
             Some(Early::Pass) => self.pass_parked(id, node),
             Some(Early::Finish(result)) => self.finish_parked(id, node, result.err()),
         }
@@ -281,7 +284,7 @@ impl Tree {
         match self.inner.entry(id) {
             Some(Entry { state: State::Held(node), .. }) => {
                 let node = *node;
-                self.ready(id, Step::Enter(node));
+                self.ready(id, Step::Again(node));
             }
             Some(e) if matches!(e.state, State::Ready(_)) && e.cell.is_none() => e.more().early = Some(Early::Retry),
             _ => {}
@@ -436,17 +439,14 @@ impl Tree {
     /// Ends an op without asking any level.
     fn kill(&mut self, id: OpId) {
         let dead = self.inner.dead();
+        self.inner.disarm(id);
         let Some(entry) = self.inner.entry(id) else { return };
-        match &entry.state {
-            State::Out(bell) => {
-                entry.cancel = Some(Reason::Cancelled);
-                if let Some(b) = bell.clone() {
-                    self.inner.q.make().signals.push(crate::engine::core::Signal::Bell(b));
-                }
-                return;
+        if let State::Out(bell) = &entry.state {
+            entry.cancel = Some(Reason::Cancelled);
+            if let Some(b) = bell.clone() {
+                self.inner.q.make().signals.push(crate::engine::core::Signal::Bell(b));
             }
-            State::Armed(sock, direction) => sock.0.disarm(*direction),
-            _ => {}
+            return;
         }
         if let Some(q) = self.inner.q.get_mut() {
             q.gates.retain(|(_, _, i)| *i != id);
@@ -556,8 +556,8 @@ impl Tree {
                 self.note_torn(id);
                 self.finish_parked(id, at, Some(error));
             }
-            State::Armed(sock, direction) => {
-                sock.0.disarm(*direction);
+            State::Armed(..) => {
+                self.inner.disarm(id);
                 self.note_torn(id);
                 self.finish_parked(id, at, Some(error));
             }
@@ -565,6 +565,12 @@ impl Tree {
                 if let Some(b) = bell.clone() {
                     self.inner.q.make().signals.push(crate::engine::core::Signal::Bell(b));
                 }
+            }
+            State::Barrier(_) if entry.kind != OpKind::Close => {
+                if let Some(q) = self.inner.q.get_mut() {
+                    q.barriers.retain(|b| *b != id);
+                }
+                self.finish_parked(id, at, Some(error));
             }
             State::Ready(_) | State::Barrier(_) | State::Unwind(_) | State::Finished => {}
         }
@@ -673,9 +679,7 @@ impl Tree {
             }
             None => {
                 let at = self.inner.entry(id).map_or(USER, |e| e.at);
-                if let Some(State::Armed(sock, d)) = self.inner.entry(id).map(|e| &e.state) {
-                    sock.0.disarm(*d);
-                }
+                self.inner.disarm(id);
                 self.finish_parked(id, at, None);
             }
         }
@@ -905,7 +909,7 @@ fn pool_done(core: &Arc<Core>, id: OpId, done: IoDone) {
             }
             None => {
                 head.io = IoSlot::Done(Box::new(done));
-                Step::Enter(at)
+                Step::Again(at)
             }
         };
         let request = head.role == Role::Request;
@@ -923,6 +927,14 @@ impl Inner {
         match &self.poisoned {
             Some(e) => e.clone(),
             None => Error::new(ErrorKind::Closed),
+        }
+    }
+
+    /// An op waits for its socket no longer.
+    pub(crate) fn disarm(&mut self, id: OpId) {
+        let waiter = Waiter { core: self.me.clone(), id };
+        if let Some(Entry { state: State::Armed(sock, direction), .. }) = self.entry(id) {
+            sock.0.disarm(*direction, &waiter);
         }
     }
 
@@ -1101,6 +1113,17 @@ impl Inner {
         self.ops
             .iter()
             .all(|(_, e)| matches!(e.kind, OpKind::Close) || matches!(e.state, State::Finished) || e.origin != node)
+    }
+
+    /// Whether writes are on their way to this level, or at it, that a flush or shutdown entering it
+    /// must not overtake. What a level holds is that level's own to send on.
+    pub(crate) fn writes_ahead(&self, plan: &crate::plan::Plan, node: u8, origin: u8) -> bool {
+        self.ops.iter().any(|(_, e)| {
+            matches!(e.kind, OpKind::Write)
+                && e.at > origin
+                && !matches!(e.state, State::Held(_) | State::Finished | State::Admission(_))
+                && (node == crate::plan::END || plan.within(node, e.at))
+        }) || (origin == USER && self.q.get().is_some_and(|q| !q.waiting[1].is_empty()))
     }
 
     /// Whether the user has nothing outstanding.

@@ -33,6 +33,8 @@ pub(crate) enum Stop {
 
 enum Next {
     Enter(u8),
+    /// Into the level it is in already.
+    Again(u8),
     Leave(u8),
     Stop(Stop),
 }
@@ -45,11 +47,17 @@ pub(crate) fn walk<K: Kind, S: Stats>(tree: &mut Tree, cell: &mut Cell<K>, step:
     let origin = cell.head.origin;
     let lifecycle = matches!(K::KIND, OpKind::Open | OpKind::Close | OpKind::Listen);
     let mut cx = Cx { inner, plan, node: USER };
+    // An op that comes back into the level it is in holds that level's gate.
+    let mut inside = matches!(step, Step::Again(_));
     let (mut at, down) = match step {
-        Step::Enter(n) => (n, true),
+        Step::Enter(n) | Step::Again(n) => (n, true),
         Step::Leave(n) => (n, false),
         step => match resume::<K>(levels, &mut cx, cell, step) {
             Next::Enter(n) => (n, true),
+            Next::Again(n) => {
+                inside = true;
+                (n, true)
+            }
             Next::Leave(n) => (n, false),
             Next::Stop(s) => return s,
         },
@@ -58,6 +66,9 @@ pub(crate) fn walk<K: Kind, S: Stats>(tree: &mut Tree, cell: &mut Cell<K>, step:
     loop {
         if std::mem::replace(&mut down, true) {
             loop {
+                if matches!(K::KIND, OpKind::Flush | OpKind::Shutdown) && cx.inner.writes_ahead(plan, at, origin) {
+                    return Stop::Barrier(Step::Enter(at));
+                }
                 if K::KIND == OpKind::Close && origin == USER && !cx.inner.quiet_user() {
                     return Stop::Barrier(Step::Enter(at));
                 }
@@ -65,10 +76,11 @@ pub(crate) fn walk<K: Kind, S: Stats>(tree: &mut Tree, cell: &mut Cell<K>, step:
                     at = bottom(&mut cx, cell);
                     break;
                 }
-                if table.gate[usize::from(at)] && cx.inner.gate_shut(K::KIND, at, cell.head.id) {
+                if table.gate[usize::from(at)] && !inside && cx.inner.gate_shut(K::KIND, at, cell.head.id) {
                     cell.head.at = at;
                     return Stop::Gate(at);
                 }
+                inside = false;
                 if K::KIND == OpKind::Close && !cx.inner.quiet(plan, at) {
                     return Stop::Barrier(Step::Enter(at));
                 }
@@ -85,6 +97,10 @@ pub(crate) fn walk<K: Kind, S: Stats>(tree: &mut Tree, cell: &mut Cell<K>, step:
                 }
                 match answered::<K>(&mut cx, cell, at, act, Phase::Down) {
                     Next::Enter(n) => at = n,
+                    Next::Again(n) => {
+                        inside = true;
+                        at = n;
+                    }
                     Next::Leave(n) => {
                         at = n;
                         break;
@@ -107,7 +123,7 @@ pub(crate) fn walk<K: Kind, S: Stats>(tree: &mut Tree, cell: &mut Cell<K>, step:
                     return Stop::Finished;
                 }
                 match own::<K>(levels, &mut cx, cell, origin) {
-                    Next::Enter(n) => {
+                    Next::Enter(n) | Next::Again(n) => {
                         at = n;
                         break;
                     }
@@ -130,6 +146,11 @@ pub(crate) fn walk<K: Kind, S: Stats>(tree: &mut Tree, cell: &mut Cell<K>, step:
                 continue;
             }
             match answered::<K>(&mut cx, cell, at, act, Phase::Up) {
+                Next::Again(n) => {
+                    inside = true;
+                    at = n;
+                    break;
+                }
                 Next::Enter(n) => {
                     at = n;
                     break;
@@ -151,6 +172,7 @@ fn resume<K: Kind>(
 ) -> Next {
     match step {
         Step::Enter(n) => Next::Enter(n),
+        Step::Again(n) => Next::Again(n),
         Step::Leave(n) => Next::Leave(n),
         Step::Acted { node, act, phase: Phase::Own } => own_answered::<K>(cx, cell, node, act),
         Step::Acted { node, act, phase } => answered::<K>(cx, cell, node, act, phase),
@@ -189,7 +211,7 @@ fn answered<K: Kind>(cx: &mut Cx<'_>, cell: &mut Cell<K>, node: u8, act: Act, ph
         Act::Up if phase == Phase::Up => Next::Leave(node),
         Act::Up | Act::Done => match settle(cx, cell, node) {
             Settled::Enough => Next::Leave(node),
-            Settled::More => Next::Enter(node),
+            Settled::More => Next::Again(node),
             Settled::Stuck(kind) => fail(cx, cell, node, Error::new(kind)),
         },
         Act::Fail => {

@@ -19,7 +19,7 @@ use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
 use slab::Slab;
 use smallvec::SmallVec;
 
-use super::{Bell, Reactor, Waiter};
+use super::{Bell, Reactor, Waiter, Waiters};
 use crate::buffer::{Piece, Room};
 use crate::cntl::Path;
 use crate::contact::Contact;
@@ -55,7 +55,7 @@ struct Stream {
     key: AtomicU32,
     /// Bit 0: an edge for reads came that nobody waited for; bit 1: for writes.
     ready: AtomicU32,
-    waiters: Mutex<[Option<Waiter>; 2]>,
+    waiters: Mutex<[Waiters; 2]>,
     spin: AtomicU64,
 }
 
@@ -84,7 +84,7 @@ impl Set {
             me: me.clone(),
             key: AtomicU32::new(UNREGISTERED),
             ready: AtomicU32::new(0),
-            waiters: Mutex::new([None, None]),
+            waiters: Mutex::new([Waiters::new(), Waiters::new()]),
             spin: AtomicU64::new(spin),
         })
     }
@@ -192,12 +192,11 @@ impl Reactor for Epoll {
 impl Stream {
     fn edge(&self, direction: Direction, ready: &mut Vec<Waiter>) {
         let mut waiters = self.waiters.lock();
-        match waiters[direction as usize].take() {
-            Some(w) => ready.push(w),
-            None => {
-                self.ready.fetch_or(1 << (direction as u32), Ordering::AcqRel);
-            }
+        let waiters = &mut waiters[direction as usize];
+        if waiters.is_empty() {
+            self.ready.fetch_or(1 << (direction as u32), Ordering::AcqRel);
         }
+        ready.extend(waiters.drain(..));
     }
 
     /// Forgets an edge: the attempt that follows sees whatever caused it.
@@ -326,12 +325,12 @@ impl Socket for Stream {
             self.ready.fetch_and(!bit, Ordering::AcqRel);
             return false;
         }
-        waiters[direction as usize] = Some(waiter);
+        waiters[direction as usize].push(waiter);
         true
     }
 
-    fn disarm(&self, direction: Direction) {
-        self.waiters.lock()[direction as usize] = None;
+    fn disarm(&self, direction: Direction, waiter: &Waiter) {
+        self.waiters.lock()[direction as usize].retain(|w| w != waiter);
     }
 
     fn wait_here(&self, direction: Direction, bell: &Bell, timeout: Option<Duration>) -> Option<()> {

@@ -29,6 +29,15 @@ pub struct Waiter {
     pub(crate) id: OpId,
 }
 
+/// Those who wait for one direction of a socket; nearly always one.
+pub(crate) type Waiters = smallvec::SmallVec<[Waiter; 1]>;
+
+impl PartialEq for Waiter {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id && self.core.ptr_eq(&other.core)
+    }
+}
+
 /// What an engine needs of a reactor.
 ///
 /// Sockets do their own transfers (see [`Socket`](crate::io::Socket)); the reactor makes them, keeps

@@ -23,7 +23,7 @@ use xio_peers::raw;
 use xio_peers::rounds::{Better, Contender, Outcome as Rounds, Ratio, interleave, median};
 use xio_peers::sample::{Sample, process_cpu};
 use xio_stacks::core::schema::Value;
-use xio_stacks::{Contact, Engine, Error, Stack};
+use xio_stacks::{Contact, Engine, Stack};
 
 use crate::cat::size;
 use crate::exit::{Failure, Outcome, failed, warn};
@@ -310,7 +310,8 @@ impl Bench {
 
     /// All rounds of one size.
     fn measure(&self, plan: &Plan) -> Outcome<Row> {
-        let wrong = |e: io::Error| Failure::from(Error::from(e));
+        // The rounds put the contender's name in front.
+        let wrong = |e: io::Error| Failure::Failed(e.to_string().trim_start_matches("the stack: ").to_owned());
         let baseline = if self.no_baseline { None } else { Baseline::of(plan) };
         let both = if baseline.is_some() { 2.0 } else { 1.0 };
         let share = self.seconds / (f64::from(self.rounds) + f64::from(self.warm)) / both;
@@ -468,7 +469,7 @@ impl Plan {
 }
 
 /// Names of the transports of a stack.
-fn bottoms(stack: &Stack) -> Vec<&'static str> {
+pub(crate) fn bottoms(stack: &Stack) -> Vec<&'static str> {
     let levels: Vec<_> = stack.levels().collect();
     let is_bottom = |i: usize| !levels.iter().any(|l| l.above() == Some(i));
     let bottoms = levels.iter().enumerate().filter(|(i, _)| is_bottom(*i));

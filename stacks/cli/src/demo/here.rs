@@ -1,8 +1,8 @@
 //! The first process of the demo: starts the second, connects, sends, takes back, compares.
 //!
-//! Writes are kept under way by callbacks, so that levels have something to join: a queue turns
-//! dozens of writes into one. What comes back is read meanwhile on the main thread. This file is
-//! also what the demo sends, if nothing else is asked for.
+//! Writes are handed over many at a time, so that levels have something to join: a queue makes one
+//! write of dozens. What comes back is read meanwhile on the main thread. This file is also what the
+//! demo sends, if nothing else is asked for.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use serde_json::Value;
 use xio_stacks::core::cntl::LocalContact;
+use xio_stacks::core::handle::{MAX_BYTES, MAX_OPS};
+use xio_stacks::core::io::Direction;
 use xio_stacks::{Contact, Engine, Error, Handle, Stack};
 
 use crate::exit::{Failure, Outcome, failed};
@@ -23,8 +25,8 @@ use crate::stats::Levels;
 
 use super::{LONG, Room, SETUP_TIME, Source, Story, Sum};
 
-/// Writes that are under way at once.
-const WINDOW: u32 = 32;
+/// Writes that are handed over together. As many again may be under way.
+const BATCH: usize = 32;
 /// How often progress is shown.
 const STEP: Duration = Duration::from_millis(100);
 
@@ -66,9 +68,8 @@ pub(super) fn run(
 
     let engine = Engine::new()?;
     let where_to: Contact = contact.parse()?;
-    let window = usize::try_from(WINDOW).unwrap_or(usize::MAX).saturating_mul(message);
     let open = engine.open(stack, where_to).deadline(SETUP_TIME).with_stats();
-    let handle = open.max_ops(WINDOW).max_bytes(window.max(1 << 20)).wait()?;
+    let handle = open.max_bytes((2 * BATCH).saturating_mul(message).max(MAX_BYTES)).wait()?;
     let theirs = handle.clone();
     interrupt::on_signal(move || abort(&theirs));
     let local = handle.query(LocalContact).ok().map(|c| c.to_string());
@@ -127,23 +128,36 @@ fn exchange(handle: &Handle, source: &Source, message: usize, room: &Room, ui: &
     }
 }
 
-/// Writes everything, with up to [`WINDOW`] writes under way.
+/// Writes everything, a batch of writes at a time.
 fn send(handle: &Handle, source: &Source, message: usize) -> Result<String, Trouble> {
+    const { assert!(2 * BATCH <= MAX_OPS as usize) };
     let mut from = source.open()?;
     let mut sum = Sum::default();
-    let flow = Arc::new(Window::default());
+    let flow = Arc::new(Flow::default());
     let mut left = source.len;
     while left > 0 {
-        let n = usize::try_from(left).unwrap_or(usize::MAX).min(message);
-        let mut part = vec![0; n];
-        from.read_exact(&mut part).map_err(failed("cannot read what is to be sent"))?;
-        sum.add(&part);
-        flow.enter()?;
-        let done = flow.clone();
-        handle.write(Bytes::from(part)).then(move |r| done.leave(r.err().map(|f| f.error)));
-        left -= n as u64;
+        let mut batch = Vec::with_capacity(BATCH);
+        while left > 0 && batch.len() < BATCH {
+            let n = usize::try_from(left).unwrap_or(usize::MAX).min(message);
+            let mut part = vec![0; n];
+            from.read_exact(&mut part).map_err(failed("cannot read what is to be sent"))?;
+            sum.add(&part);
+            batch.push(Bytes::from(part));
+            left -= n as u64;
+        }
+        flow.wait(BATCH)?;
+        flow.begin(batch.len());
+        let (writer, done) = (handle.clone(), flow.clone());
+        // Writes begun inside a callback go down together when it has returned.
+        handle.ready(Direction::Write).then(move |ready| match ready {
+            Ok(()) => batch.into_iter().for_each(|part| {
+                let done = done.clone();
+                writer.write(part).then(move |r| done.end(1, r.err().map(|f| f.error)));
+            }),
+            Err(e) => done.end(batch.len(), Some(e)),
+        });
     }
-    flow.drain()?;
+    flow.wait(0)?;
     handle.flush().wait()?;
     Ok(sum.text())
 }
@@ -175,21 +189,19 @@ fn take_back(handle: &Handle, source: &Source, room: &Room, ui: &Ui) -> Result<S
 
 /// How many writes are under way, and what went wrong with one.
 #[derive(Default)]
-struct Window {
-    state: Mutex<(u32, Option<Error>)>,
+struct Flow {
+    state: Mutex<(usize, Option<Error>)>,
     changed: Condvar,
 }
 
-impl Window {
-    /// Waits for room for one more.
-    fn enter(&self) -> Result<(), Error> {
-        self.wait(WINDOW - 1)?.0 += 1;
-        Ok(())
+impl Flow {
+    fn begin(&self, n: usize) {
+        self.lock().0 += n;
     }
 
-    fn leave(&self, error: Option<Error>) {
+    fn end(&self, n: usize, error: Option<Error>) {
         let mut state = self.lock();
-        state.0 -= 1;
+        state.0 -= n;
         if state.1.is_none() {
             state.1 = error;
         }
@@ -197,23 +209,16 @@ impl Window {
         self.changed.notify_all();
     }
 
-    /// Waits until none is under way.
-    fn drain(&self) -> Result<(), Error> {
-        self.wait(0).map(drop)
-    }
-
-    fn wait(&self, most: u32) -> Result<MutexGuard<'_, (u32, Option<Error>)>, Error> {
+    /// Waits until at most `most` are under way.
+    fn wait(&self, most: usize) -> Result<(), Error> {
         let mut state = self.lock();
         while state.0 > most && state.1.is_none() {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        match state.1.take() {
-            Some(e) => Err(e),
-            None => Ok(state),
-        }
+        state.1.take().map_or(Ok(()), Err)
     }
 
-    fn lock(&self) -> MutexGuard<'_, (u32, Option<Error>)> {
+    fn lock(&self) -> MutexGuard<'_, (usize, Option<Error>)> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use super::fault::AcceptFault;
 use super::net::{End, Id, Listener, Mark, Slot, What, World};
 use crate::io::SocketOptions;
+use crate::reactor::Waiters;
 
 /// First port given out where nobody asked for one (RFC 6335).
 pub(super) const FIRST_PORT: u16 = 49_152;
@@ -94,7 +95,7 @@ impl World {
         // With `reuse` the connections of an earlier listener do not stand in the way.
         let free = |w: &Self, a| if reuse { w.listener_at(a).is_none() } else { !w.is_taken(a) };
         let local = self.bind(candidates, at, free)?;
-        let listener = Listener { local, backlog: VecDeque::new(), waiter: None, options: options.clone() };
+        let listener = Listener { local, backlog: VecDeque::new(), waiters: Waiters::new(), options: options.clone() };
         let id = self.add(Slot::Listener(listener));
         self.note(Mark::Listen, id, u64::from(local.port()));
         Ok((id, local))

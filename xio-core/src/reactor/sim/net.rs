@@ -12,7 +12,7 @@ use super::address::FIRST_PORT;
 use super::fault::AcceptFault;
 use super::rng::{Rng, Trace};
 use crate::io::SocketOptions;
-use crate::reactor::Waiter;
+use crate::reactor::{Waiter, Waiters};
 use crate::time::Time;
 
 /// Number of a socket, never used twice.
@@ -70,7 +70,7 @@ pub(super) struct End {
     /// When the last thing sent arrives.
     pub(super) last: Time,
     pub(super) linger: Option<Duration>,
-    pub(super) waiters: [Option<Waiter>; 2],
+    pub(super) waiters: [Waiters; 2],
     pub(super) options: SocketOptions,
 }
 
@@ -84,7 +84,7 @@ pub(super) enum State {
 pub(super) struct Listener {
     pub(super) local: SocketAddr,
     pub(super) backlog: VecDeque<Id>,
-    pub(super) waiter: Option<Waiter>,
+    pub(super) waiters: Waiters,
     pub(super) options: SocketOptions,
 }
 
@@ -379,7 +379,7 @@ impl End {
             since: Time::ZERO,
             last: Time::ZERO,
             linger: None,
-            waiters: [None, None],
+            waiters: [Waiters::new(), Waiters::new()],
             options,
         }
     }

@@ -75,12 +75,16 @@ impl Socket for Port {
         if world.is_ready(self.id, direction) {
             return false;
         }
-        world.set_waiter(self.id, direction, Some(waiter));
+        if let Some(list) = world.waiters(self.id, direction) {
+            list.push(waiter);
+        }
         true
     }
 
-    fn disarm(&self, direction: Direction) {
-        self.world.lock().set_waiter(self.id, direction, None);
+    fn disarm(&self, direction: Direction, waiter: &Waiter) {
+        if let Some(list) = self.world.lock().waiters(self.id, direction) {
+            list.retain(|w| w != waiter);
+        }
     }
 
     fn wait_here(&self, _: Direction, _: &Bell, _: Option<Duration>) -> Option<()> {

@@ -62,7 +62,7 @@ fn a_waiter_is_woken_once_and_only_where_nothing_is_ready() {
     assert_eq!(recv(&client).unwrap(), b"x");
     assert_eq!(kind(recv(&client)), io::ErrorKind::WouldBlock);
     assert!(client.0.arm(Direction::Read, waiter(4)));
-    client.0.disarm(Direction::Read);
+    client.0.disarm(Direction::Read, &waiter(4));
     send(&server, b"y").unwrap();
     assert!(settle(&sim).is_empty());
 }

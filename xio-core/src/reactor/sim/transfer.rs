@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::net::{Id, Mark, Slot, State, What, World};
 use crate::io::Direction;
-use crate::reactor::Waiter;
+use crate::reactor::{Waiter, Waiters};
 
 impl World {
     /// Whether a transfer that could move bytes says that it would block.
@@ -131,7 +131,7 @@ impl World {
             }
             Some(Slot::End(e)) if e.state == State::Up => {
                 e.closed = true;
-                e.waiters = [None, None];
+                e.waiters = Default::default();
                 let (reset, shut, to) = (e.reset, e.shut, e.other);
                 // Unread bytes are lost, and the peer learns of it (RFC 1122 4.2.2.13).
                 let hard = e.linger == Some(Duration::ZERO) || !e.unread.is_empty();
@@ -181,27 +181,21 @@ impl World {
         }
     }
 
-    fn waiter(&mut self, id: Id, direction: Direction) -> Option<&mut Option<Waiter>> {
+    /// Those who wait for a direction of a socket.
+    pub(super) fn waiters(&mut self, id: Id, direction: Direction) -> Option<&mut Waiters> {
         match (self.slots.get_mut(&id)?, direction) {
-            (Slot::Listener(l), Direction::Read) => Some(&mut l.waiter),
+            (Slot::Listener(l), Direction::Read) => Some(&mut l.waiters),
             (Slot::Listener(_), Direction::Write) => None,
             (Slot::End(e), d) => e.waiters.get_mut(d as usize),
-        }
-    }
-
-    pub(super) fn set_waiter(&mut self, id: Id, direction: Direction, waiter: Option<Waiter>) {
-        if let Some(slot) = self.waiter(id, direction) {
-            *slot = waiter;
         }
     }
 
     /// Hands out those who wait for a socket that is ready now.
     pub(super) fn wake(&mut self, id: Id) {
         for d in [Direction::Read, Direction::Write] {
-            if self.is_ready(id, d)
-                && let Some(w) = self.waiter(id, d).and_then(Option::take)
-            {
-                self.ready.push(w);
+            if self.is_ready(id, d) {
+                let waiters = self.waiters(id, d).map(std::mem::take).unwrap_or_default();
+                self.ready.extend(waiters);
             }
         }
     }
@@ -217,10 +211,10 @@ impl World {
         let mut out = String::new();
         for slot in self.slots.values() {
             let (peer, waits) = match slot {
-                Slot::Listener(l) => (None, [l.waiter.is_some(), false]),
-                Slot::End(e) => (Some(e.peer), [e.waiters[0].is_some(), e.waiters[1].is_some()]),
+                Slot::Listener(l) => (None, [l.waiters.len(), 0]),
+                Slot::End(e) => (Some(e.peer), [e.waiters[0].len(), e.waiters[1].len()]),
             };
-            for what in [("read", waits[0]), ("write", waits[1])].iter().filter(|(_, w)| *w).map(|(t, _)| *t) {
+            for what in [("read", waits[0]), ("write", waits[1])].iter().filter(|(_, w)| *w > 0).map(|(t, _)| *t) {
                 let what = if peer.is_none() { "accept" } else { what };
                 let peer = peer.map(|p| format!(" from {p}")).unwrap_or_default();
                 out.push_str(&format!("; {} waits to {what}{peer}", slot.local()));
