@@ -155,6 +155,9 @@ fn place(shape: Shape) -> &'static str {
     }
 }
 
+/// What a level needs that fits over everything.
+pub(crate) const ANYTHING: &str = "anything";
+
 /// What it needs below, in words.
 pub(crate) fn needs(driver: &dyn Driver) -> String {
     needs_of(driver, &*driver.attr())
@@ -168,7 +171,7 @@ pub(crate) fn needs_of(driver: &dyn Driver, attr: &dyn Attr) -> String {
     let flags: Vec<_> = flags.iter().filter(|(on, _)| *on).map(|(_, name)| *name).collect();
     match units.len() {
         0 => "nothing below".into(),
-        3 if flags.is_empty() => "anything".into(),
+        3 if flags.is_empty() => ANYTHING.into(),
         _ => [units.join(" or "), flags.join(", ")].join(", ").trim_end_matches(", ").to_owned(),
     }
 }

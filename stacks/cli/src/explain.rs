@@ -5,13 +5,14 @@
 use std::io::Write;
 
 use serde_json::{Value, json};
+use xio_stacks::core::caps::Caps;
 use xio_stacks::core::driver::{Intercepts, OpKind, Role, Shape};
 use xio_stacks::core::handle::{CLOSE_TIME, MAX_BYTES, MAX_OPS};
 use xio_stacks::core::schema::{OptionSpec, duration_text, size_text};
 use xio_stacks::core::stack::LevelView;
 use xio_stacks::{SpecValue, Stack, StackSpec};
 
-use crate::drivers::{doc, needs_of};
+use crate::drivers::{ANYTHING, doc, needs_of};
 use crate::exit::Outcome;
 use crate::render::{Out, Ui, wrap};
 use crate::target::{self, Text};
@@ -91,14 +92,19 @@ impl Drawing<'_> {
     /// The line between two levels: what goes over it.
     fn edge(&mut self, indent: &str, below: usize, above: Option<usize>) {
         let p = self.ui.out;
-        let l = self.levels[below];
-        let needed = above.map(|a| needs_of(&**self.levels[a].driver(), self.levels[a].attr()));
-        let gives = format!("gets {}", l.caps());
-        let text = match needed {
-            Some(needed) => format!("{gives}; needs {needed}"),
-            None => gives,
+        let caps = self.levels[below].caps();
+        let text = match above.map(|a| self.levels[a]) {
+            None => format!("gets {}, {}", unit(caps), flags(caps)),
+            Some(above) => {
+                let changed = if flags(above.caps()) == flags(caps) { String::new() } else { format!(", {}", flags(caps)) };
+                let needed = match needs_of(&**above.driver(), above.attr()) {
+                    any if any == ANYTHING => String::new(),
+                    needed => format!("; needs {needed}"),
+                };
+                format!("gets {}{changed}{needed}", unit(caps))
+            }
         };
-        let width = self.ui.width.saturating_sub(indent.chars().count() + 4);
+        let width = self.ui.width.saturating_sub(visible(indent) + 2);
         for line in wrap(&text, width) {
             self.line(indent, &format!("{} {}", p.dim("│"), p.dim(&line)));
         }
@@ -136,13 +142,16 @@ impl Drawing<'_> {
         }
     }
 
+    /// The options that have a value, then the names of the others.
     fn options(&mut self, level: LevelView<'_>, indent: &str) {
         let p = self.ui.out;
-        let specs = level.attr().specs();
-        let name_width = specs.iter().map(|o| o.name.len()).max().unwrap_or(0);
-        let shown: Vec<_> = specs.iter().map(|o| value(level, o)).collect();
+        let width = self.ui.width.saturating_sub(visible(indent));
+        let (set, unset): (Vec<&OptionSpec>, Vec<&OptionSpec>) =
+            level.attr().specs().iter().partition(|o| self.docs || level.attr().value(o.name).is_some());
+        let name_width = set.iter().map(|o| o.name.len()).max().unwrap_or(0);
+        let shown: Vec<_> = set.iter().map(|o| value(level, o)).collect();
         let value_width = shown.iter().map(|v| v.chars().count()).max().unwrap_or(0).min(24);
-        for (o, shown) in specs.iter().zip(shown) {
+        for (o, shown) in set.iter().zip(shown) {
             let default = (o.default)();
             let is_default = level.attr().value(o.name) == default;
             let note = match (is_default, default) {
@@ -152,13 +161,19 @@ impl Drawing<'_> {
             };
             let name = format!("{:<name_width$}", o.name);
             let text = format!("{shown:<value_width$}");
-            let text = if is_default { p.dim(&text) } else { p.bold(&text) };
-            self.line(indent, &format!("{name}  {text}  {}", p.dim(&note)));
+            let text = if is_default { text } else { p.bold(&text) };
+            let line = if note.is_empty() { format!("{name}  {text}") } else { format!("{name}  {text}  {}", p.dim(&note)) };
+            self.line(indent, &line);
             if self.docs {
-                let width = self.ui.width.saturating_sub(visible(indent) + 6);
-                for line in wrap(o.doc, width) {
+                for line in wrap(o.doc, width.saturating_sub(4)) {
                     self.line(indent, &format!("    {}", p.dim(&line)));
                 }
+            }
+        }
+        if !unset.is_empty() {
+            let names: Vec<_> = unset.iter().map(|o| o.name).collect();
+            for line in wrap(&format!("unset: {}", names.join(", ")), width) {
+                self.line(indent, &p.dim(&line));
             }
         }
     }
@@ -179,6 +194,22 @@ impl Drawing<'_> {
             self.line(indent, &p.dim(&line));
         }
     }
+}
+
+/// What one op stands for, and how much it may be.
+fn unit(caps: &Caps) -> String {
+    match caps.max_message {
+        Some(n) => format!("{}s up to {}", caps.unit, size_text(n as u64)),
+        None if caps.unit.has_borders() => format!("{}s", caps.unit),
+        None => format!("a {}", caps.unit),
+    }
+}
+
+/// What else holds for it.
+fn flags(caps: &Caps) -> String {
+    let mut rest = caps.clone();
+    rest.max_message = None;
+    rest.to_string().split_once(", ").map_or(String::new(), |(_, flags)| flags.to_owned())
 }
 
 /// Columns of text with colours in it.
