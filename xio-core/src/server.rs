@@ -73,6 +73,14 @@ impl Server {
         Close::outcome(&mut cell)
     }
 
+    /// Calls `f` for every event that rises to the top, such as a transport that ran out of
+    /// descriptors. One listener; the last one set stays.
+    pub fn on_event(&self, f: impl FnMut(&crate::cx::Event) + Send + 'static) {
+        let mut lane = crate::engine::post::Lane::enter(self.core());
+        lane.inner.rare().on_event = Some(Box::new(f));
+        lane.leave_quiet();
+    }
+
     /// Gives one level a command.
     ///
     /// # Errors

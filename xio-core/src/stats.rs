@@ -16,9 +16,10 @@ pub const SAMPLE: u32 = 64;
 pub struct Counts {
     /// Ops that went down through it, by the number of their kind.
     pub ops: [u64; OpKind::COUNT],
-    /// Bytes of reads that came up through it, as the level below gave them.
+    /// Bytes of reads that came up to it, as the level below gave them; for the level that finished
+    /// the read, as it gave them itself.
     pub read: u64,
-    /// Bytes of writes that came up through it, done, as the level below took them.
+    /// Bytes of writes that went down to it, as the level above gave them.
     pub written: u64,
     /// Calls that were timed.
     pub sampled: u64,
@@ -28,7 +29,11 @@ pub struct Counts {
 
 /// Whether and how the loop counts; a type, so that the loop without is free of it.
 pub(crate) trait Stats {
-    fn down(inner: &mut Inner, at: u8, kind: OpKind);
+    /// A level is about to see an op going down.
+    fn down<K: Kind>(inner: &mut Inner, at: u8, cell: &Cell<K>);
+    /// An op turned round at a level: it was finished there.
+    fn turned<K: Kind>(inner: &mut Inner, at: u8, cell: &Cell<K>);
+    /// A level is about to see an op coming up.
     fn up<K: Kind>(inner: &mut Inner, at: u8, cell: &Cell<K>);
     fn finished(_inner: &mut Inner) {}
 }
@@ -38,7 +43,9 @@ pub(crate) enum Off {}
 
 impl Stats for Off {
     #[inline]
-    fn down(_: &mut Inner, _: u8, _: OpKind) {}
+    fn down<K: Kind>(_: &mut Inner, _: u8, _: &Cell<K>) {}
+    #[inline]
+    fn turned<K: Kind>(_: &mut Inner, _: u8, _: &Cell<K>) {}
     #[inline]
     fn up<K: Kind>(_: &mut Inner, _: u8, _: &Cell<K>) {}
 }
@@ -47,28 +54,34 @@ impl Stats for Off {
 pub(crate) enum On {}
 
 impl Stats for On {
-    fn down(inner: &mut Inner, at: u8, kind: OpKind) {
+    fn down<K: Kind>(inner: &mut Inner, at: u8, cell: &Cell<K>) {
         if let Some(c) = counts(inner, at) {
-            c.ops[kind as usize] += 1;
+            c.ops[K::KIND as usize] += 1;
+            if K::KIND == OpKind::Write {
+                c.written += K::total(&cell.body) as u64;
+            }
         }
         lap(inner, at);
     }
 
+    fn turned<K: Kind>(inner: &mut Inner, at: u8, cell: &Cell<K>) {
+        read_bytes(inner, at, cell);
+    }
+
     fn up<K: Kind>(inner: &mut Inner, at: u8, cell: &Cell<K>) {
-        let moved = K::moved(&cell.body);
-        if let Some(c) = counts(inner, at) {
-            match moved {
-                Some((true, n)) => c.read += n as u64,
-                Some((false, n)) => c.written += n as u64,
-                None => {}
-            }
-        }
+        read_bytes(inner, at, cell);
         lap(inner, at);
     }
 
     fn finished(inner: &mut Inner) {
         lap(inner, 0);
         inner.rare().lap = None;
+    }
+}
+
+fn read_bytes<K: Kind>(inner: &mut Inner, at: u8, cell: &Cell<K>) {
+    if let (Some((true, n)), Some(c)) = (K::moved(&cell.body), counts(inner, at)) {
+        c.read += n as u64;
     }
 }
 

@@ -21,6 +21,7 @@ use crate::cat::size;
 use crate::exit::{Failure, Outcome, failed};
 use crate::interrupt;
 use crate::render::{Out, Ui, bytes, count, rate, time};
+use crate::words::bottoms;
 use here::Run;
 
 /// Stack of the demo unless another is named.
@@ -76,7 +77,7 @@ impl Demo {
     pub(crate) fn run(&self, ui: &Ui) -> Outcome {
         let stack = Registry::with_defaults().stack(&self.stack)?;
         let spec = self.stack.parse::<StackSpec>()?.to_string();
-        if crate::bench::bottoms(&stack).contains(&"loop") {
+        if bottoms(&stack).contains(&"loop") {
             return Err(Failure::Usage("`loop` stays inside one process; the demo has two".into()));
         }
         for (able, what) in [(stack.caps().accepts, "listen"), (stack.caps().connects, "connect")] {

@@ -4,13 +4,14 @@ use std::io::Write;
 
 use serde_json::{Value, json};
 use xio_stacks::core::attr::Attr;
-use xio_stacks::core::caps::{Caps, Unit};
+use xio_stacks::core::caps::{Caps, Needs};
 use xio_stacks::core::driver::{Driver, Info, Shape};
-use xio_stacks::core::schema::{self, OptionSpec, ValueKind};
+use xio_stacks::core::schema::{OptionSpec, Value as Setting, ValueKind};
 use xio_stacks::Registry;
 
 use crate::exit::{Failure, Outcome};
 use crate::render::{Out, Table, Ui, wrap};
+use crate::words::{self, default, doc, flags, shape, takes, unit};
 
 /// List the drivers, or describe one.
 #[derive(clap::Args)]
@@ -22,6 +23,9 @@ pub(crate) struct Drivers {
     #[arg(long)]
     json: bool,
 }
+
+/// How many kinds of units there are.
+const UNITS: usize = Needs::ANY.units.len();
 
 const HELP: &str = "\
 Examples:
@@ -68,7 +72,7 @@ fn list(registry: &Registry, ui: &Ui) -> String {
     let mut table = Table::new(b"<<<<", ["driver", "shape", "unit", "what it is for"]);
     for d in registry.iter() {
         let info = d.info();
-        table.row([info.name.into(), shape(info.shape).into(), unit(&**d), info.summary.into()]);
+        table.row([info.name.into(), shape(info.shape).into(), units(&**d), info.summary.into()]);
     }
     let tail = "A stack is levels of these, top first, a transport at the bottom: 'queue/frame/tcp'.\n\
                 `xio drivers NAME` describes one.";
@@ -85,9 +89,9 @@ fn page(driver: &dyn Driver, ui: &Ui) -> String {
         }
     };
     fact("shape", &format!("{}, {}", shape(info.shape), place(info.shape)));
-    fact("needs", &needs(driver));
-    for (with, caps) in gives(driver) {
-        fact("gives", &format!("{caps}{with}"));
+    fact("needs", &words::needs(driver, &*driver.attr()));
+    for (n, text) in gives(driver).iter().enumerate() {
+        fact(if n == 0 { "gives" } else { "" }, text);
     }
     if !info.labels.is_empty() {
         fact("branches", &info.labels.join(", "));
@@ -123,30 +127,6 @@ fn facts(o: &OptionSpec) -> Vec<String> {
     out
 }
 
-/// The default as it would be written.
-fn default(o: &OptionSpec) -> Option<String> {
-    (o.default)().map(|v| if o.secret { "***".into() } else { xio_stacks::SpecValue::from(&v).to_string() })
-}
-
-/// What a kind takes, with its bounds.
-fn takes(kind: &ValueKind) -> String {
-    match *kind {
-        ValueKind::Size { min: 0, max: u64::MAX } => kind.to_string(),
-        ValueKind::Size { min, max } => format!("{kind} {}..={}", schema::size_text(min), schema::size_text(max)),
-        ValueKind::Duration { max } => format!("{kind} up to {}", schema::duration_text(max)),
-        ValueKind::Float { min, max } => format!("{kind} {min:?}..={max:?}"),
-        _ => kind.to_string(),
-    }
-}
-
-fn shape(shape: Shape) -> &'static str {
-    match shape {
-        Shape::Transport => "transport",
-        Shape::Transform => "transform",
-        Shape::Branching => "branching",
-    }
-}
-
 fn place(shape: Shape) -> &'static str {
     match shape {
         Shape::Transport => "the lowest level",
@@ -155,53 +135,33 @@ fn place(shape: Shape) -> &'static str {
     }
 }
 
-/// What a level needs that fits over everything.
-pub(crate) const ANYTHING: &str = "anything";
-
-/// What it needs below, in words.
-pub(crate) fn needs(driver: &dyn Driver) -> String {
-    needs_of(driver, &*driver.attr())
-}
-
-/// What it needs below with these options, in words.
-pub(crate) fn needs_of(driver: &dyn Driver, attr: &dyn Attr) -> String {
-    let needs = driver.needs(attr);
-    let units: Vec<_> = needs.units.iter().map(|u| u.name()).collect();
-    let flags = [(needs.reliable, "reliable"), (needs.ordered, "ordered")];
-    let flags: Vec<_> = flags.iter().filter(|(on, _)| *on).map(|(_, name)| *name).collect();
-    match units.len() {
-        0 => "nothing below".into(),
-        3 if flags.is_empty() => ANYTHING.into(),
-        _ => [units.join(" or "), flags.join(", ")].join(", ").trim_end_matches(", ").to_owned(),
-    }
-}
-
-/// What it gives above: over each unit it takes, and what a switch changes. The first text says
-/// under what condition.
-fn gives(driver: &dyn Driver) -> Vec<(String, String)> {
+/// What it gives above: over each unit it takes, and what a switch changes.
+fn gives(driver: &dyn Driver) -> Vec<String> {
     let attr = driver.attr();
     let below = kinds_below(driver, &*attr);
-    if below.len() == Unit::COUNT && below.iter().all(|b| of(driver, &*attr, b).as_ref() == b.first()) {
-        return vec![(String::new(), "what the level below gives".into())];
+    if below.len() == UNITS && below.iter().all(|b| of(driver, &*attr, b).as_ref() == b.first()) {
+        let branching = driver.info().shape == Shape::Branching;
+        return vec![if branching { "what its branches give" } else { "what the level below gives" }.into()];
     }
+    let text = |caps: &Caps| format!("{}, {}", unit(caps), flags(caps));
     let mut out = Vec::new();
     for b in &below {
         let over = match b.first() {
-            Some(c) if below.len() > 1 => format!(" (over {})", c.unit),
+            Some(c) if below.len() > 1 => format!("over a {}: ", c.unit),
             _ => String::new(),
         };
         let Some(caps) = of(driver, &*attr, b) else { continue };
-        out.push((over, caps.to_string()));
+        out.push(format!("{over}{}", text(&caps)));
         for (name, other) in switched(driver) {
-            let Some(changed) = of(driver, &*other, b).filter(|c| *c != caps) else { continue };
-            out.push((format!(" (with `{name}`)"), changed.to_string()));
+            let changed = of(driver, &*other, b).filter(|c| *c != caps);
+            out.extend(changed.map(|c| format!("{over}with `{name}`: {}", text(&c))));
         }
     }
     out
 }
 
 /// The unit column of the list.
-fn unit(driver: &dyn Driver) -> String {
+fn units(driver: &dyn Driver) -> String {
     let attr = driver.attr();
     let below = kinds_below(driver, &*attr);
     let mut units: Vec<String> = Vec::new();
@@ -223,14 +183,6 @@ fn unit(driver: &dyn Driver) -> String {
     if same && below.len() > 1 { if branching { "as branches" } else { "as below" }.into() } else { units.join(", ") }
 }
 
-/// How many units there are, as a count of [`Unit`].
-trait UnitCount {
-    const COUNT: usize;
-}
-impl UnitCount for Unit {
-    const COUNT: usize = 3;
-}
-
 /// What may lie below it: nothing for a transport, else one level of each unit that fits.
 fn kinds_below(driver: &dyn Driver, attr: &dyn Attr) -> Vec<Vec<Caps>> {
     if driver.info().shape == Shape::Transport {
@@ -249,7 +201,7 @@ fn of(driver: &dyn Driver, attr: &dyn Attr, below: &[Caps]) -> Option<Caps> {
 fn switched(driver: &dyn Driver) -> Vec<(&'static str, Box<dyn Attr>)> {
     let turn = |o: &OptionSpec| {
         let mut attr = driver.attr();
-        attr.set(o.name, schema::Value::Bool(true)).ok()?;
+        attr.set(o.name, Setting::Bool(true)).ok()?;
         attr.check().ok()?;
         Some((o.name, attr))
     };
@@ -259,7 +211,6 @@ fn switched(driver: &dyn Driver) -> Vec<(&'static str, Box<dyn Attr>)> {
 fn object(driver: &dyn Driver) -> Value {
     let info: &Info = driver.info();
     let needs = driver.needs(&*driver.attr());
-    let gives: Vec<_> = gives(driver).into_iter().map(|(with, caps)| format!("{caps}{with}")).collect();
     let options: Vec<_> = info
         .options
         .iter()
@@ -274,20 +225,15 @@ fn object(driver: &dyn Driver) -> Value {
         "name": info.name,
         "summary": info.summary,
         "shape": shape(info.shape),
-        "unit": unit(driver),
+        "unit": units(driver),
         "needs": {
             "units": needs.units.iter().map(|u| u.name()).collect::<Vec<_>>(),
             "reliable": needs.reliable,
             "ordered": needs.ordered,
         },
-        "gives": gives,
+        "gives": gives(driver),
         "labels": info.labels,
         "contact": Some(info.contact).filter(|c| !c.is_empty()),
         "options": options,
     })
-}
-
-/// The doc of an option as one paragraph.
-pub(crate) fn doc(o: &OptionSpec) -> String {
-    o.doc.split_whitespace().collect::<Vec<_>>().join(" ")
 }

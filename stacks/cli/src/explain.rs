@@ -5,17 +5,16 @@
 use std::io::Write;
 
 use serde_json::{Value, json};
-use xio_stacks::core::caps::Caps;
 use xio_stacks::core::driver::{Intercepts, OpKind, Role, Shape};
 use xio_stacks::core::handle::{CLOSE_TIME, MAX_BYTES, MAX_OPS};
 use xio_stacks::core::schema::{OptionSpec, duration_text, size_text};
 use xio_stacks::core::stack::LevelView;
-use xio_stacks::{SpecValue, Stack, StackSpec};
+use xio_stacks::{Stack, StackSpec};
 
-use crate::drivers::{ANYTHING, doc, needs_of};
 use crate::exit::Outcome;
 use crate::render::{Out, Ui, wrap};
 use crate::target::{self, Text};
+use crate::words::{ANYTHING, default, doc, flags, needs, unit, value};
 
 /// Draw a stack: levels, ids, options, what each gives and needs.
 ///
@@ -78,7 +77,10 @@ impl Drawing<'_> {
         self.level(0, "");
         self.line("", "");
         for (name, text) in limits(&target.stack) {
-            self.line("", &format!("{}  {text}", p.dim(&format!("{name:<8}"))));
+            for (n, line) in wrap(&text, self.ui.width.saturating_sub(10)).iter().enumerate() {
+                let name = format!("{:<8}", if n == 0 { name } else { "" });
+                self.line("", &format!("{}  {line}", p.dim(&name)));
+            }
         }
         self.out
     }
@@ -97,7 +99,7 @@ impl Drawing<'_> {
             None => format!("gets {}, {}", unit(caps), flags(caps)),
             Some(above) => {
                 let changed = if flags(above.caps()) == flags(caps) { String::new() } else { format!(", {}", flags(caps)) };
-                let needed = match needs_of(&**above.driver(), above.attr()) {
+                let needed = match needs(&**above.driver(), above.attr()) {
                     any if any == ANYTHING => String::new(),
                     needed => format!("; needs {needed}"),
                 };
@@ -149,15 +151,15 @@ impl Drawing<'_> {
         let (set, unset): (Vec<&OptionSpec>, Vec<&OptionSpec>) =
             level.attr().specs().iter().partition(|o| self.docs || level.attr().value(o.name).is_some());
         let name_width = set.iter().map(|o| o.name.len()).max().unwrap_or(0);
-        let shown: Vec<_> = set.iter().map(|o| value(level, o)).collect();
+        let written = |o: &OptionSpec| level.attr().value(o.name).map_or_else(|| "-".into(), |v| value(o, &v));
+        let shown: Vec<_> = set.iter().map(|o| written(o)).collect();
         let value_width = shown.iter().map(|v| v.chars().count()).max().unwrap_or(0).min(24);
         for (o, shown) in set.iter().zip(shown) {
-            let default = (o.default)();
-            let is_default = level.attr().value(o.name) == default;
-            let note = match (is_default, default) {
-                (true, _) => String::new(),
-                (false, Some(d)) => format!("default {}", SpecValue::from(&d)),
-                (false, None) => "default unset".into(),
+            let is_default = level.attr().value(o.name) == (o.default)();
+            let note = match default(o) {
+                _ if is_default => String::new(),
+                Some(default) => format!("default {default}"),
+                None => "default unset".into(),
             };
             let name = format!("{:<name_width$}", o.name);
             let text = format!("{shown:<value_width$}");
@@ -196,22 +198,6 @@ impl Drawing<'_> {
     }
 }
 
-/// What one op stands for, and how much it may be.
-fn unit(caps: &Caps) -> String {
-    match caps.max_message {
-        Some(n) => format!("{}s up to {}", caps.unit, size_text(n as u64)),
-        None if caps.unit.has_borders() => format!("{}s", caps.unit),
-        None => format!("a {}", caps.unit),
-    }
-}
-
-/// What else holds for it.
-fn flags(caps: &Caps) -> String {
-    let mut rest = caps.clone();
-    rest.max_message = None;
-    rest.to_string().split_once(", ").map_or(String::new(), |(_, flags)| flags.to_owned())
-}
-
 /// Columns of text with colours in it.
 fn visible(text: &str) -> usize {
     let mut n = 0;
@@ -225,15 +211,6 @@ fn visible(text: &str) -> usize {
         }
     }
     n
-}
-
-/// An option's value as it would be written.
-fn value(level: LevelView<'_>, o: &OptionSpec) -> String {
-    match level.attr().value(o.name) {
-        Some(_) if o.secret => "***".into(),
-        Some(v) => SpecValue::from(&v).to_string(),
-        None => "-".into(),
-    }
 }
 
 fn intercepts(level: LevelView<'_>) -> Intercepts {
@@ -301,7 +278,7 @@ fn object(target: &target::Target) -> Value {
                 .map(|o| {
                     json!({
                         "name": o.name,
-                        "value": l.attr().value(o.name).map(|_| value(l, o)),
+                        "value": l.attr().value(o.name).map(|v| value(o, &v)),
                         "is_default": l.attr().value(o.name) == (o.default)(),
                         "doc": doc(o),
                     })
@@ -315,7 +292,7 @@ fn object(target: &target::Target) -> Value {
                 "gives": l.caps().to_string(),
                 "unit": l.caps().unit.name(),
                 "max_message": l.caps().max_message,
-                "needs": if l.driver().info().shape == Shape::Transport { Value::Null } else { needs_of(&**l.driver(), l.attr()).into() },
+                "needs": if l.driver().info().shape == Shape::Transport { Value::Null } else { needs(&**l.driver(), l.attr()).into() },
                 "sees_down": kinds(Intercepts::down),
                 "sees_up": kinds(Intercepts::up),
                 "one_at_a_time": one_at_a_time(l),

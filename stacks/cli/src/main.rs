@@ -19,6 +19,7 @@ mod relay;
 mod render;
 mod stats;
 mod target;
+mod words;
 
 use std::process::ExitCode;
 

@@ -153,15 +153,17 @@ impl Table {
         self.rows.push(cells.into());
     }
 
-    /// The lines, each behind `indent`, no blanks at their ends. The first column stands out.
+    /// The lines, each behind `indent`, no blanks at their ends. The first column stands out; a column
+    /// of dashes is left out.
     pub(crate) fn render(&self, indent: &str, paint: Paint) -> String {
         let all = || std::iter::once(&self.head).chain(&self.rows);
         let width = |c: usize| all().map(|r| r[c].chars().count()).max().unwrap_or(0);
         let widths: Vec<_> = (0..self.head.len()).map(width).collect();
+        let is_empty = |c: usize| !self.rows.is_empty() && self.rows.iter().all(|r| r[c] == "-");
         let mut out = String::new();
         for (n, row) in all().enumerate() {
             let mut line = String::from(indent);
-            for (c, cell) in row.iter().enumerate() {
+            for (c, cell) in row.iter().enumerate().filter(|(c, _)| !is_empty(*c)) {
                 let pad = " ".repeat(widths[c] - cell.chars().count());
                 let shown = match (n, c) {
                     (0, _) => paint.dim(cell),

@@ -1,5 +1,5 @@
 //! Buffers: what a write carries ([`Piece`], [`Pieces`]), what a read hands out ([`Chunk`]), and
-//! where a read's bytes go ([`Target`]). Invariant: levels see slices only, and the engine counts
+//! where a read's bytes go. Invariant: levels see slices only, and the engine counts
 //! what was filled; nobody can claim bytes that were not written.
 
 mod lent;

@@ -82,6 +82,8 @@ pub(crate) struct Entry {
     pub(crate) at: u8,
     /// The level from which up it is counted in the gates it came through; USER: in none.
     pub(crate) gated: u8,
+    /// Number of its last pool job, so that a late one is told from the present one.
+    pub(crate) job: u8,
     pub(crate) cancel: Option<Reason>,
     pub(crate) state: State,
     pub(crate) cell: Option<AnyCell>,
@@ -347,6 +349,7 @@ impl Inner {
             origin,
             at,
             gated: 0,
+            job: 0,
             cancel: None,
             state,
             cell: None,

@@ -561,6 +561,8 @@ impl Tree {
                 self.note_torn(id);
                 self.finish_parked(id, at, Some(error));
             }
+            // The pool works on it: what that gives comes too late.
+            State::Out(_) if entry.cell.is_some() => self.finish_parked(id, at, Some(error)),
             State::Out(bell) => {
                 if let Some(b) = bell.clone() {
                     self.inner.q.make().signals.push(crate::engine::core::Signal::Bell(b));
@@ -784,12 +786,16 @@ impl Tree {
             }
             Attempt::Pool(job) => {
                 self.put_away(id, K::wrap(cell), State::Out(None));
+                let number = self.inner.entry(id).map_or(0, |e| {
+                    e.job = e.job.wrapping_add(1);
+                    e.job
+                });
                 let me = self.inner.me.clone();
                 self.inner.shared.pool.run(Box::new(move || {
                     let done = catch_unwind(AssertUnwindSafe(job))
                         .unwrap_or_else(|_| IoDone::Failed(std::io::Error::other("the closure panicked")));
                     if let Some(core) = me.upgrade() {
-                        pool_done(&core, id, done);
+                        pool_done(&core, id, number, done);
                     }
                 }));
             }
@@ -892,10 +898,10 @@ fn call_of<K: Kind>(mut cell: Box<Cell<K>>) -> Box<dyn FnOnce()> {
 }
 
 /// The pool is done with a request.
-fn pool_done(core: &Arc<Core>, id: OpId, done: IoDone) {
+fn pool_done(core: &Arc<Core>, id: OpId, number: u8, done: IoDone) {
     let mut lane = crate::engine::post::Lane::enter(core);
     let cancel = match lane.inner.entry(id) {
-        Some(e) if matches!(e.state, State::Out(_)) => e.cancel,
+        Some(e) if matches!(e.state, State::Out(_)) && e.job == number => e.cancel,
         _ => return lane.leave(),
     };
     let plan = lane.plan.clone();

@@ -86,7 +86,7 @@ pub(crate) fn walk<K: Kind, S: Stats>(tree: &mut Tree, cell: &mut Cell<K>, step:
                 }
                 cell.head.at = at;
                 cx.node = at;
-                S::down(&mut *cx.inner, at, K::KIND);
+                S::down(&mut *cx.inner, at, cell);
                 let act = K::down(&mut *levels[usize::from(at) - 1], &mut cx, Op::new(cell)).act;
                 if cx.inner.q.get().is_some_and(|q| !q.posts.is_empty()) {
                     return Stop::Posted(Step::Acted { node: at, act, phase: Phase::Down });
@@ -109,6 +109,7 @@ pub(crate) fn walk<K: Kind, S: Stats>(tree: &mut Tree, cell: &mut Cell<K>, step:
                 }
             }
         }
+        S::turned(&mut *cx.inner, at, cell);
         loop {
             if lifecycle && let Some(stop) = leaving::<K>(&mut cx, cell, at) {
                 return stop;

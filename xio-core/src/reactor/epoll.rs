@@ -420,7 +420,13 @@ fn apply(s: &socket2::Socket, o: &SocketOptions) -> io::Result<()> {
     }
     if let Some(dscp) = o.dscp {
         let tos = u32::from(dscp) << 2;
-        if s.domain()? == socket2::Domain::IPV6 { s.set_tclass_v6(tos)? } else { s.set_tos_v4(tos)? }
+        if s.domain()? == socket2::Domain::IPV6 {
+            s.set_tclass_v6(tos)?;
+            // For IPv4 peers of a socket for both; one for IPv6 alone refuses.
+            let _ = s.set_tos_v4(tos);
+        } else {
+            s.set_tos_v4(tos)?;
+        }
     }
     if let Some(t) = o.user_timeout {
         s.set_tcp_user_timeout(Some(t))?;

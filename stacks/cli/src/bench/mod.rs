@@ -29,6 +29,7 @@ use crate::cat::size;
 use crate::exit::{Failure, Outcome, failed, warn};
 use crate::render::Ui;
 use crate::target::{Target, endpoint};
+use crate::words::bottoms;
 use report::{Report, Row};
 
 /// Ops of the first, unmeasured sample that says how many fit into the time.
@@ -466,14 +467,6 @@ impl Plan {
             _ => None,
         }
     }
-}
-
-/// Names of the transports of a stack.
-pub(crate) fn bottoms(stack: &Stack) -> Vec<&'static str> {
-    let levels: Vec<_> = stack.levels().collect();
-    let is_bottom = |i: usize| !levels.iter().any(|l| l.above() == Some(i));
-    let bottoms = levels.iter().enumerate().filter(|(i, _)| is_bottom(*i));
-    bottoms.map(|(_, l)| l.driver().info().name).collect()
 }
 
 /// Median of a figure over the rounds.

@@ -25,8 +25,10 @@ use crate::stats::Levels;
 
 use super::{LONG, Room, SETUP_TIME, Source, Story, Sum};
 
-/// Writes that are handed over together. As many again may be under way.
+/// Writes that are handed over together at most. As many again may be under way.
 const BATCH: usize = 32;
+/// Bytes of such a batch, unless one write has more: what a queue takes without being asked for more.
+const BATCH_BYTES: usize = MAX_BYTES / 4;
 /// How often progress is shown.
 const STEP: Duration = Duration::from_millis(100);
 
@@ -69,7 +71,7 @@ pub(super) fn run(
     let engine = Engine::new()?;
     let where_to: Contact = contact.parse()?;
     let open = engine.open(stack, where_to).deadline(SETUP_TIME).with_stats();
-    let handle = open.max_bytes((2 * BATCH).saturating_mul(message).max(MAX_BYTES)).wait()?;
+    let handle = open.max_bytes(message.saturating_mul(2).max(MAX_BYTES)).wait()?;
     let theirs = handle.clone();
     interrupt::on_signal(move || abort(&theirs));
     let local = handle.query(LocalContact).ok().map(|c| c.to_string());
@@ -134,10 +136,11 @@ fn send(handle: &Handle, source: &Source, message: usize) -> Result<String, Trou
     let mut from = source.open()?;
     let mut sum = Sum::default();
     let flow = Arc::new(Flow::default());
+    let most = (BATCH_BYTES / message).clamp(1, BATCH);
     let mut left = source.len;
     while left > 0 {
-        let mut batch = Vec::with_capacity(BATCH);
-        while left > 0 && batch.len() < BATCH {
+        let mut batch = Vec::with_capacity(most);
+        while left > 0 && batch.len() < most {
             let n = usize::try_from(left).unwrap_or(usize::MAX).min(message);
             let mut part = vec![0; n];
             from.read_exact(&mut part).map_err(failed("cannot read what is to be sent"))?;
@@ -145,7 +148,7 @@ fn send(handle: &Handle, source: &Source, message: usize) -> Result<String, Trou
             batch.push(Bytes::from(part));
             left -= n as u64;
         }
-        flow.wait(BATCH)?;
+        flow.wait(most)?;
         flow.begin(batch.len());
         let (writer, done) = (handle.clone(), flow.clone());
         // Writes begun inside a callback go down together when it has returned.
