@@ -130,6 +130,42 @@ fn writes_wait_while_the_pipe_is_full() {
 }
 
 #[test]
+fn a_shutdown_and_a_flush_stay_behind_the_writes_before_them() {
+    let (_e, a, b) = with(Options::default().with_buffer(Size(10)));
+    let (tx, rx) = mpsc::channel();
+    for i in 0..3 {
+        let tx = tx.clone();
+        a.write(bytes(25)).then(move |r| tx.send((i, r.map(|_| ()).map_err(|f| f.error))).unwrap());
+    }
+    let (tx2, tx3) = (tx.clone(), tx.clone());
+    a.flush().then(move |r| tx2.send((3, r)).unwrap());
+    a.shutdown().then(move |r| tx3.send((4, r)).unwrap());
+    assert!(rx.recv_timeout(SHORT).is_err());
+    let mut got = Vec::new();
+    loop {
+        match b.read(BytesMut::with_capacity(7)).deadline(LONG).wait() {
+            Ok(d) => got.extend_from_slice(&d.buf),
+            Err(f) => break assert_eq!(f.kind(), ErrorKind::Eof),
+        }
+    }
+    assert_eq!(got, [bytes(25), bytes(25), bytes(25)].concat());
+    let order: Vec<_> = (0..5).map(|_| rx.recv_timeout(LONG).unwrap()).map(|(i, r)| r.map(|()| i).unwrap()).collect();
+    assert_eq!(order, [0, 1, 2, 3, 4]);
+    // A write that is cancelled lets those behind it go.
+    let (_e, a, _b) = with(Options::default().with_buffer(Size(10)));
+    let ticket = a.write(bytes(25)).then(|r| assert_eq!(r.unwrap_err().kind(), ErrorKind::Cancelled));
+    let (tx, rx) = mpsc::channel();
+    let tx2 = tx.clone();
+    let flush = a.flush().then(move |r| tx.send(r.map_err(|e| e.kind())).unwrap());
+    a.shutdown().then(move |r| tx2.send(r.map_err(|e| e.kind())).unwrap());
+    flush.cancel();
+    assert_eq!(rx.recv_timeout(LONG).unwrap(), Err(ErrorKind::Cancelled));
+    assert!(rx.recv_timeout(SHORT).is_err());
+    ticket.cancel();
+    assert_eq!(rx.recv_timeout(LONG).unwrap(), Ok(()));
+}
+
+#[test]
 fn many_pieces_wait_like_many_bytes() {
     let (_e, a, b) = stream();
     let one = Bytes::from_static(b"x");

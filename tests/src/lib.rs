@@ -1,1 +1,118 @@
-//! Integration tests live in `tests/tests`, measurements in `src/bin`.
+//! What the measurements in `src/bin` share. Integration tests live in `tests/`. Invariant: both
+//! ends of a measured pair are pinned as the baseline's ends are, and use the same buffers.
+
+use std::io;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use xio_core::{Contact, Engine, Error, Handle, Stack};
+use xio_drivers::all;
+use xio_peers::placement::{Placement, Side};
+use xio_peers::sample::thread_cpu;
+use xio_stacks::{Registry, StackSpec};
+
+/// Binds a spec with every driver there is.
+///
+/// # Panics
+/// If it does not bind: the specs of measurements are fixed.
+pub fn stack(spec: &str) -> Stack {
+    let mut registry = Registry::new();
+    for d in all() {
+        registry.register(d).expect("drivers have different names");
+    }
+    spec.parse::<StackSpec>().and_then(|s| s.bind(&registry)).expect("a fixed spec binds")
+}
+
+/// Two ends of a stack over loopback.
+///
+/// # Errors
+/// What the stack says.
+pub fn pair(engine: &Engine, stack: &Stack) -> Result<(Handle, Handle), Error> {
+    let server = engine.listen(stack, Contact::new("127.0.0.1:0")).wait()?;
+    let client = engine.open(stack, server.contact().clone()).wait()?;
+    let served = server.accept().wait()?.open().wait()?;
+    Ok((client, served))
+}
+
+/// Wall and CPU time of one op, the latter of both ends together.
+#[derive(Clone, Copy, Debug)]
+pub struct Cost {
+    /// Nanoseconds from one op to the next.
+    pub ns: f64,
+    /// Nanoseconds of CPU of both ends.
+    pub cpu_ns: f64,
+}
+
+fn cost(ops: usize, wall: Duration, cpu: Duration) -> Cost {
+    Cost { ns: wall.as_nanos() as f64 / ops as f64, cpu_ns: cpu.as_nanos() as f64 / ops as f64 }
+}
+
+/// Blocking ping-pong of `size` bytes, `ops` round trips after a tenth of warm-up.
+///
+/// # Errors
+/// What either end says.
+pub fn pingpong(engine: &Engine, stack: &Stack, place: Placement, size: usize, ops: usize) -> io::Result<Cost> {
+    let (client, served) = pair(engine, stack)?;
+    let warm = ops / 10;
+    let server = thread::spawn(move || -> io::Result<Duration> {
+        place.pin(Side::Server)?;
+        let mut b = vec![0u8; size];
+        let mut cpu = thread_cpu();
+        for i in 0..warm + ops {
+            if i == warm {
+                cpu = thread_cpu();
+            }
+            served.read_into(&mut b).wait_for(size).wait()?;
+            served.write_from(&b).wait()?;
+        }
+        Ok(thread_cpu() - cpu)
+    });
+    let client = thread::spawn(move || -> io::Result<(Duration, Duration)> {
+        place.pin(Side::Client)?;
+        let mut b = vec![0u8; size];
+        let (mut cpu, mut wall) = (thread_cpu(), Instant::now());
+        for i in 0..warm + ops {
+            if i == warm {
+                (cpu, wall) = (thread_cpu(), Instant::now());
+            }
+            client.write_from(&b).wait()?;
+            client.read_into(&mut b).wait_for(size).wait()?;
+        }
+        Ok((wall.elapsed(), thread_cpu() - cpu))
+    });
+    let (wall, cpu) = client.join().map_err(|_| io::Error::other("the client panicked"))??;
+    let server = server.join().map_err(|_| io::Error::other("the server panicked"))??;
+    Ok(cost(ops, wall, cpu + server))
+}
+
+/// Blocking one-way stream of `ops` writes of `size` bytes, read `size` at a time.
+///
+/// # Errors
+/// What either end says.
+pub fn stream(engine: &Engine, stack: &Stack, place: Placement, size: usize, ops: usize) -> io::Result<Cost> {
+    let (client, served) = pair(engine, stack)?;
+    let began = Instant::now();
+    let sink = thread::spawn(move || -> io::Result<Duration> {
+        place.pin(Side::Server)?;
+        let cpu = thread_cpu();
+        let mut b = vec![0u8; size];
+        let mut left = ops * size;
+        while left > 0 {
+            left -= served.read_into(&mut b).wait()?;
+        }
+        Ok(thread_cpu() - cpu)
+    });
+    let source = thread::spawn(move || -> io::Result<Duration> {
+        place.pin(Side::Client)?;
+        let cpu = thread_cpu();
+        let b = vec![1u8; size];
+        for _ in 0..ops {
+            client.write_from(&b).wait()?;
+        }
+        client.flush().wait()?;
+        Ok(thread_cpu() - cpu)
+    });
+    let source = source.join().map_err(|_| io::Error::other("the source panicked"))??;
+    let sink = sink.join().map_err(|_| io::Error::other("the sink panicked"))??;
+    Ok(cost(ops, began.elapsed(), source + sink))
+}

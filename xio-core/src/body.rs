@@ -223,7 +223,7 @@ impl ReadBody {
             wait_for: self.wait_for,
             mark: self.mark,
         };
-        self.saved.push(saved);
+        self.save(saved);
         self.touched = true;
         self.room = room;
         self.got = 0;
@@ -234,12 +234,20 @@ impl ReadBody {
     pub(crate) fn limit_below(&mut self, node: u8, most: usize, wait_for: usize) {
         let saved =
             SavedRead { node, target: None, got: self.got, room: self.room, wait_for: self.wait_for, mark: self.mark };
-        self.saved.push(saved);
+        self.save(saved);
         self.touched = true;
         self.room = self.room.min(most);
         self.got = 0;
         self.mark = 0;
         self.wait_for = wait_for;
+    }
+
+    /// Most reads are taken over once; a list that grows by doubling would start with four.
+    fn save(&mut self, saved: SavedRead) {
+        if self.saved.capacity() == self.saved.len() {
+            self.saved.reserve_exact(1);
+        }
+        self.saved.push(saved);
     }
 
     /// The level at `node` lets the op go: whatever it put in place and did not ask back is dropped.

@@ -13,8 +13,8 @@ use xio_core::cntl::{self, Cntl};
 use xio_core::driver::{Info, Intercepts, LinkPart, Role, Shape, options};
 use xio_core::io::Direction;
 use xio_core::level::{Cancel, Reason};
-use xio_core::op::{Accept, Close, Listen, OpId, Open, Read, Ready, Shutdown, Write};
-use xio_core::{Contact, Cx, Engine, Error, ErrorKind, Flow, Handle, Level, LevelNode, Op, Stack};
+use xio_core::op::{Accept, Close, Flush, Listen, OpId, Open, Read, Ready, Shutdown, Write};
+use xio_core::{Contact, Cx, Engine, Error, ErrorKind, Flow, Handle, Held, Level, LevelNode, Op, Stack};
 
 use super::Options;
 use super::names::{Backlog, Names, name};
@@ -95,6 +95,7 @@ impl xio_core::Driver for Driver {
                     | Intercepts::CLOSE
                     | Intercepts::READ
                     | Intercepts::WRITE
+                    | Intercepts::FLUSH
                     | Intercepts::SHUTDOWN
                     | Intercepts::READY
                     | Intercepts::BATCHES
@@ -106,7 +107,15 @@ impl xio_core::Driver for Driver {
         let options = options::<Options>(attr).clone();
         let names = self.names.clone();
         Ok(match role {
-            Role::Handle => Box::new(Loop { names, options, end: None, waits: None, rest: VecDeque::new() }),
+            Role::Handle => Box::new(Loop {
+                names,
+                options,
+                end: None,
+                waits: None,
+                writing: None,
+                rest: VecDeque::new(),
+                after: Vec::new(),
+            }),
             Role::Server => Box::new(Listener { names, options, backlog: None }),
         })
     }
@@ -144,8 +153,18 @@ struct Loop {
     end: Option<End>,
     /// The server whose backlog an open waits for.
     waits: Option<Arc<Backlog>>,
-    /// What the write under way has not put into the pipe yet.
+    /// The write that waits for room.
+    writing: Option<OpId>,
+    /// What it has not put into the pipe yet.
     rest: VecDeque<Chunk>,
+    /// What waits until it is through.
+    after: Vec<After>,
+}
+
+/// An op that stays behind the write before it.
+enum After {
+    Flush(Held<Flush>),
+    Shutdown(Held<Shutdown>),
 }
 
 impl Loop {
@@ -182,7 +201,7 @@ impl Loop {
         // All of them: one that was woken and cancelled at once must not take the link's wake with it.
         let accepts = std::mem::take(&mut w.accepts);
         drop(w);
-        accepts.into_iter().for_each(xio_core::Held::retry);
+        accepts.into_iter().for_each(Held::retry);
         self.end = Some(near);
         op.finished()
     }
@@ -192,10 +211,12 @@ impl Loop {
         let mut tx = end.tx.lock();
         if let Some(e) = tx.refuses() {
             drop(tx);
+            self.written(cx);
             return op.failed(e);
         }
         if !tx.fits(op.message_count(), op.len()) {
             let (held, flow) = op.hold(cx);
+            self.writing = Some(held.id());
             tx.hold_writer(held);
             return flow;
         }
@@ -208,8 +229,21 @@ impl Loop {
         let wake = tx.wake_readers();
         drop(tx);
         wake.go();
+        self.written(cx);
         op.take_all();
         op.finished()
+    }
+
+    /// No write waits any more.
+    fn written(&mut self, cx: &mut Cx<'_>) {
+        self.writing = None;
+        self.rest.clear();
+        for after in self.after.drain(..) {
+            match after {
+                After::Flush(h) => cx.retry(h),
+                After::Shutdown(h) => cx.retry(h),
+            }
+        }
     }
 }
 
@@ -313,7 +347,7 @@ impl Level for Loop {
         let mut tx = end.tx.lock();
         if let Some(e) = tx.refuses() {
             drop(tx);
-            self.rest.clear();
+            self.written(cx);
             return op.failed(e);
         }
         let mut moved = 0;
@@ -327,16 +361,34 @@ impl Level for Loop {
         }
         if moved == 0 && left > 0 {
             let (held, flow) = op.hold(cx);
+            self.writing = Some(held.id());
             tx.hold_writer(held);
             return flow;
         }
         let wake = tx.wake_readers();
         drop(tx);
         wake.go();
+        if self.rest.is_empty() {
+            self.written(cx);
+        }
         op.finished_part(moved)
     }
 
-    fn shutdown<'o>(&mut self, _: &mut Cx<'_>, op: Op<'o, Shutdown>) -> Flow<'o> {
+    fn flush<'o>(&mut self, cx: &mut Cx<'_>, op: Op<'o, Flush>) -> Flow<'o> {
+        if self.writing.is_none() {
+            return op.finished();
+        }
+        let (held, flow) = op.hold(cx);
+        self.after.push(After::Flush(held));
+        flow
+    }
+
+    fn shutdown<'o>(&mut self, cx: &mut Cx<'_>, op: Op<'o, Shutdown>) -> Flow<'o> {
+        if self.writing.is_some() {
+            let (held, flow) = op.hold(cx);
+            self.after.push(After::Shutdown(held));
+            return flow;
+        }
         let Some(end) = &self.end else { return op.failed(ErrorKind::Closed) };
         let wake = end.tx.lock().end();
         wake.go();
@@ -355,10 +407,17 @@ impl Level for Loop {
         flow
     }
 
-    fn cancel(&mut self, _: &mut Cx<'_>, id: OpId, _: Reason) -> Cancel {
+    fn cancel(&mut self, cx: &mut Cx<'_>, id: OpId, _: Reason) -> Cancel {
+        self.after.retain(|a| match a {
+            After::Flush(h) => h.id() != id,
+            After::Shutdown(h) => h.id() != id,
+        });
         if let Some(end) = &self.end {
             let found = (end.rx.lock().forget(id), end.tx.lock().forget(id));
             drop(found);
+        }
+        if self.writing == Some(id) {
+            self.written(cx);
         }
         if let Some(backlog) = self.waits.take() {
             let found = backlog.lock().forget(id);
@@ -421,7 +480,7 @@ impl Level for Listener {
         };
         let opens = std::mem::take(&mut w.opens);
         drop(w);
-        opens.into_iter().for_each(xio_core::Held::retry);
+        opens.into_iter().for_each(Held::retry);
         op.set_contacts(end.local.clone(), end.peer.clone());
         op.set_link(cx, Box::new(end));
         op.finished()

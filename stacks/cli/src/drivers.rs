@@ -105,8 +105,10 @@ fn page(driver: &dyn Driver, ui: &Ui) -> String {
     }
     out.push('\n');
     for o in info.options {
-        let facts = facts(o).join(", ");
-        out.push_str(&format!("  {}  {}\n", p.cyan(&format!("{:<20}", o.name)), p.dim(&facts)));
+        for (n, line) in wrap(&facts(o).join(", "), ui.width - 24).iter().enumerate() {
+            let name = format!("{:<20}", if n == 0 { o.name } else { "" });
+            out.push_str(&format!("  {}  {}\n", p.cyan(&name), p.dim(line)));
+        }
         for line in wrap(o.doc, ui.width - 8) {
             out.push_str(&format!("      {line}\n"));
         }

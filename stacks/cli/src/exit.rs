@@ -6,9 +6,11 @@ use std::fmt::{self, Display};
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use clap::CommandFactory;
 use clap::error::ErrorKind as Clap;
 use xio_stacks::{Diagnostics, Error, ErrorKind};
 
+use crate::Cli;
 use crate::interrupt;
 use crate::render::{Ui, diagnostics};
 
@@ -117,7 +119,7 @@ pub(crate) fn usage(e: &clap::Error) -> ExitCode {
 /// Clap's paragraphs as one line: what is wrong; the tips; where to read on.
 fn flatten(text: &str) -> String {
     let mut parts = Vec::new();
-    let mut command = String::from("xio");
+    let mut command = asked();
     for block in text.split("\n\n").map(str::trim) {
         if let Some(usage) = block.strip_prefix("Usage: ") {
             let words = usage.split_whitespace();
@@ -130,6 +132,13 @@ fn flatten(text: &str) -> String {
     }
     parts.push(format!("try `{command} --help`"));
     parts.join("; ")
+}
+
+/// The command that was asked for, by its name alone.
+fn asked() -> String {
+    let known = Cli::command();
+    let mut words = std::env::args().skip(1).filter(|w| known.find_subcommand(w).is_some());
+    words.next().map_or_else(|| "xio".into(), |w| format!("xio {w}"))
 }
 
 /// Text of others may hold line ends and control characters; a line does not.

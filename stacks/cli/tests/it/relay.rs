@@ -1,0 +1,187 @@
+//! `cat` and `listen` between two processes, and with socat as the other end.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::xio::{Kept, Listener, Ran, feed, noise, sha256, xio};
+
+#[test]
+fn both_ways_through_stacks() {
+    for stack in ["tcp", "frame/tcp", "queue/frame/tcp", "queue/tcp", "null/frame(header=8)/tcp(nodelay)"] {
+        let (there, back) = (noise(3_000_001), noise(1_000_003));
+        let mut l = Listener::start(&["listen", stack, "127.0.0.1:0", "--once"], Stdio::piped());
+        let mut stdin = l.child.0.stdin.take().unwrap();
+        let (cat, (status, out, err)) = std::thread::scope(|s| {
+            s.spawn(|| {
+                stdin.write_all(&back).unwrap();
+                drop(stdin);
+            });
+            let contact = l.contact.clone();
+            let listener = s.spawn(|| l.end());
+            let cat = feed(&mut xio(&["cat", stack, &contact]), &there);
+            (cat, listener.join().unwrap())
+        });
+        assert_eq!((cat.status.code(), status.code()), (Some(0), Some(0)), "{stack}: {err}");
+        assert_eq!(sha256(&cat.stdout), sha256(&back), "{stack}: to the client");
+        assert_eq!(sha256(&out), sha256(&there), "{stack}: to the listener");
+        assert_eq!((cat.stderr.as_slice(), err.as_str()), (&b""[..], ""), "{stack}");
+    }
+}
+
+#[test]
+fn an_endpoint_is_stack_and_contact_in_one() {
+    let l = Listener::start(&["listen", "frame/tcp @ 127.0.0.1:0", "--echo", "--once"], Stdio::null());
+    let cat = feed(&mut xio(&["cat", &format!("frame/tcp @ {}", l.contact)]), b"hello");
+    assert_eq!((cat.status.code(), cat.stdout.as_slice()), (Some(0), &b"hello"[..]));
+    assert_eq!(l.end().0.code(), Some(0));
+}
+
+#[test]
+fn an_echo_serves_several_at_once() {
+    let l = Listener::start(&["listen", "frame/tcp", "127.0.0.1:0", "--echo"], Stdio::null());
+    let data = noise(500_000);
+    std::thread::scope(|s| {
+        for _ in 0..4 {
+            s.spawn(|| {
+                let cat = feed(&mut xio(&["cat", "frame/tcp", &l.contact]), &data);
+                assert_eq!((cat.status.code(), sha256(&cat.stdout)), (Some(0), sha256(&data)));
+            });
+        }
+    });
+}
+
+#[test]
+fn a_listener_takes_one_after_the_other() {
+    let l = Listener::start(&["listen", "tcp", "127.0.0.1:0"], Stdio::null());
+    for _ in 0..3 {
+        let cat = feed(&mut xio(&["cat", "tcp", &l.contact]), b"one line\n");
+        assert_eq!(cat.status.code(), Some(0));
+    }
+    l.child.signal("TERM");
+    let (status, out, err) = l.end();
+    assert_eq!((status.code(), out.as_slice(), err.as_str()), (Some(143), &b"one line\n".repeat(3)[..], ""));
+}
+
+#[test]
+fn the_end_of_stdin_is_a_half_close() {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = server.local_addr().unwrap().to_string();
+    let answer = std::thread::spawn(move || {
+        let (mut peer, _) = server.accept().unwrap();
+        let mut all = Vec::new();
+        // Ends only because the client has ended its side, and can still hear the answer.
+        peer.read_to_end(&mut all).unwrap();
+        peer.write_all(b"answer").unwrap();
+        all
+    });
+    let cat: Ran = feed(&mut xio(&["cat", "tcp", &addr]), b"question").into();
+    assert_eq!((cat.code, cat.out.as_str(), cat.err.as_str()), (Some(0), "answer", ""));
+    assert_eq!(answer.join().unwrap(), b"question");
+}
+
+#[test]
+fn cat_ends_when_the_peer_does_though_stdin_stays_open() {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = server.local_addr().unwrap().to_string();
+    let mut cat = Kept(xio(&["cat", "tcp", &addr]).stdin(Stdio::piped()).spawn().unwrap());
+    let _stdin = cat.0.stdin.take();
+    server.accept().unwrap().0.write_all(b"bye").unwrap();
+    let start = Instant::now();
+    assert_eq!(cat.end().code(), Some(0));
+    assert!(start.elapsed() < Duration::from_secs(5));
+    let mut out = String::new();
+    cat.0.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+    assert_eq!(out, "bye");
+}
+
+#[test]
+fn nothing_is_lost_to_a_peer_that_ends_its_side_first() {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = server.local_addr().unwrap().to_string();
+    let peer = std::thread::spawn(move || {
+        let (mut peer, _) = server.accept().unwrap();
+        peer.shutdown(Shutdown::Write).unwrap();
+        let mut all = Vec::new();
+        peer.read_to_end(&mut all).unwrap();
+        all
+    });
+    let data = noise(5_000_000);
+    assert_eq!(feed(&mut xio(&["cat", "tcp", &addr]), &data).status.code(), Some(0));
+    assert_eq!(sha256(&peer.join().unwrap()), sha256(&data));
+}
+
+#[test]
+fn a_reset_is_an_error() {
+    let l = Listener::start(&["listen", "frame/tcp", "127.0.0.1:0", "--sink", "--once"], Stdio::null());
+    // Half a length.
+    TcpStream::connect(&l.contact).unwrap().write_all(&[0, 0]).unwrap();
+    let (status, out, err) = l.end();
+    assert_eq!(status.code(), Some(1));
+    assert!(String::from_utf8(out).unwrap().contains(": 0 bytes in 0 reads"));
+    assert!(err.starts_with("error: frame in `frame/tcp`: read: the stream ended inside a message"), "{err}");
+}
+
+#[test]
+fn events_and_stats_are_json() {
+    let mut l = Kept(xio(&["listen", "frame/tcp", "127.0.0.1:0", "--sink", "--once", "--json", "--stats"]).spawn().unwrap());
+    let out = std::io::BufReader::new(l.0.stdout.take().unwrap());
+    let mut lines = std::io::BufRead::lines(out).map(|l| serde_json::from_str::<serde_json::Value>(&l.unwrap()).unwrap());
+    let listening = lines.next().unwrap();
+    assert_eq!(listening["event"], "listening");
+    let contact = listening["contact"].as_str().unwrap();
+    let cat = feed(&mut xio(&["cat", "frame/tcp", contact, "--stats", "--json"]), &noise(100_000));
+    let stats: serde_json::Value = serde_json::from_slice(&cat.stderr).unwrap();
+    assert_eq!((&stats["sent"], &stats["received"]), (&100_000.into(), &0.into()));
+    assert_eq!(stats["levels"][0]["level"], "frame");
+    assert_eq!(lines.next().unwrap()["event"], "accepted");
+    let ended = lines.next().unwrap();
+    assert_eq!((&ended["event"], &ended["received"]), (&"ended".into(), &100_000.into()));
+    assert_eq!(ended["levels"][1]["level"], "tcp");
+    assert_eq!((lines.next(), l.end().code()), (None, Some(0)));
+}
+
+fn socat() -> bool {
+    let there = Command::new("socat").arg("-V").stdout(Stdio::null()).status().is_ok_and(|s| s.success());
+    if !there {
+        eprintln!("SKIP: socat is not installed");
+    }
+    there
+}
+
+#[test]
+fn socat_connects_to_a_listener() {
+    if !socat() {
+        return;
+    }
+    let l = Listener::start(&["listen", "tcp", "127.0.0.1:0", "--echo", "--once"], Stdio::null());
+    let data = noise(2_000_000);
+    let mut socat = Command::new("socat");
+    socat.args(["-t", "10", "-", &format!("TCP:{}", l.contact)]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let out = feed(&mut socat, &data);
+    assert_eq!((out.status.code(), sha256(&out.stdout)), (Some(0), sha256(&data)));
+    assert_eq!(l.end().0.code(), Some(0));
+}
+
+#[test]
+fn cat_connects_to_socat() {
+    if !socat() {
+        return;
+    }
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let listen = format!("TCP-LISTEN:{port},bind=127.0.0.1,reuseaddr");
+    let _socat = Kept(Command::new("socat").args([&listen, "EXEC:cat"]).spawn().unwrap());
+    let data = noise(2_000_000);
+    let start = Instant::now();
+    loop {
+        let cat = feed(&mut xio(&["cat", "tcp", &format!("127.0.0.1:{port}")]), &data);
+        // It takes a moment until socat listens.
+        if cat.status.code() == Some(1) && start.elapsed() < Duration::from_secs(10) {
+            std::thread::sleep(Duration::from_millis(50));
+            continue;
+        }
+        assert_eq!((cat.status.code(), sha256(&cat.stdout)), (Some(0), sha256(&data)));
+        return;
+    }
+}
