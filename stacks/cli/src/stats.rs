@@ -16,15 +16,15 @@ pub(crate) struct Levels(Vec<Level>);
 struct Level {
     id: String,
     counts: Counts,
-    sees: Intercepts,
+    intercepts: Intercepts,
 }
 
 impl Levels {
     pub(crate) fn of(handle: &Handle) -> Self {
         let stack = handle.stack();
         let level = |(id, counts): (String, Counts)| {
-            let sees = stack.level(&id).map(|l| l.driver().intercepts(l.attr(), Role::Handle)).unwrap_or_default();
-            Level { id, counts, sees }
+            let intercepts = stack.level(&id).map(|l| l.driver().intercepts(l.attr(), Role::Handle)).unwrap_or_default();
+            Level { id, counts, intercepts }
         };
         Self(handle.stats().into_iter().map(level).collect())
     }
@@ -70,13 +70,17 @@ impl Level {
     /// Ops of a kind that it saw.
     fn ops(&self, kind: OpKind) -> Option<u64> {
         let n = self.counts.ops[kind as usize];
-        (n > 0 || self.sees.down(kind) || self.sees.up(kind)).then_some(n)
+        (n > 0 || self.sees(kind)).then_some(n)
     }
 
-    /// Bytes of a kind that it saw: an op says how many it moved on its way up.
+    /// Bytes of a kind that it saw.
     fn moved(&self, kind: OpKind) -> Option<u64> {
         let n = if kind == OpKind::Read { self.counts.read } else { self.counts.written };
-        (n > 0 || self.sees.up(kind)).then_some(n)
+        (n > 0 || self.sees(kind)).then_some(n)
+    }
+
+    fn sees(&self, kind: OpKind) -> bool {
+        self.intercepts.down(kind) || self.intercepts.up(kind)
     }
 
     /// Time of a sampled call; none was sampled where nothing is.

@@ -9,7 +9,7 @@ use crate::xio::{Kept, Listener, Ran, feed, noise, sha256, xio};
 
 #[test]
 fn both_ways_through_stacks() {
-    for stack in ["tcp", "frame/tcp", "queue/frame/tcp", "queue/tcp", "null/frame(header=8)/tcp(nodelay)"] {
+    for stack in ["tcp", "frame/tcp", "queue/frame/tcp", "queue/tcp", "null(intercept=none)/frame(header=8)/tcp(nodelay)"] {
         let (there, back) = (noise(3_000_001), noise(1_000_003));
         let mut l = Listener::start(&["listen", stack, "127.0.0.1:0", "--once"], Stdio::piped());
         let mut stdin = l.child.0.stdin.take().unwrap();
@@ -28,6 +28,15 @@ fn both_ways_through_stacks() {
         assert_eq!(sha256(&out), sha256(&there), "{stack}: to the listener");
         assert_eq!((cat.stderr.as_slice(), err.as_str()), (&b""[..], ""), "{stack}");
     }
+}
+
+#[test]
+#[ignore = "a write that waits gets `Busy` from a full `queue`, instead of waiting"]
+fn a_queue_that_writes_behind_makes_writers_wait() {
+    let l = Listener::start(&["listen", "tcp", "127.0.0.1:0", "--sink", "--once"], Stdio::null());
+    let cat: Ran = feed(&mut xio(&["cat", "queue(early, high=128KiB, low=1KiB)/tcp", &l.contact]), &noise(3_000_000)).into();
+    assert_eq!((cat.code, cat.err.as_str()), (Some(0), ""));
+    assert!(String::from_utf8(l.end().1).unwrap().contains(": 3000000 bytes"));
 }
 
 #[test]
