@@ -490,6 +490,11 @@ impl Cx<'_> {
         &self.inner.stack.nodes()[usize::from(self.node) - 1].place.level
     }
 
+    /// The attr this level was made with.
+    pub fn attr(&self) -> &dyn crate::attr::Attr {
+        &*self.inner.stack.nodes()[usize::from(self.node) - 1].attr
+    }
+
     /// An empty buffer with room for at least `n` bytes.
     pub fn buffer(&mut self, n: usize) -> BytesMut {
         self.inner.shared.buffers.take(n)

@@ -67,10 +67,9 @@ impl xio_core::Driver for Driver {
     }
 
     fn level(&self, attr: &dyn Attr, role: Role) -> Result<Box<dyn Level>, Error> {
-        let options = options::<Options>(attr).clone();
         Ok(match role {
-            Role::Handle => Box::new(Stream::new(options)),
-            Role::Server => Box::new(Listener::new(options, self.listening.clone())),
+            Role::Handle => Box::new(Stream::new()),
+            Role::Server => Box::new(Listener::new(options::<Options>(attr).clone(), self.listening.clone())),
         })
     }
 

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use xio_core::cntl::{Cntl, LocalContact, PathInfo, RemoteContact};
+use xio_core::cntl::{Cntl, LocalContact, PathInfo, RemoteContact, SetOption};
+use xio_core::driver::options;
 use xio_core::io::{Connected, Io, IoDone, Sock};
 use xio_core::level::{Cancel, Reason};
 use xio_core::op::{Close, OpId, Open, Read, Ready, Shutdown, Write};
@@ -18,7 +19,8 @@ use crate::net::{Host, HostPort, bad, canonical, numeric, tidy};
 
 /// A connection.
 pub(super) struct Stream {
-    options: Live,
+    /// The options, once one was changed; the attr's until then.
+    changed: Option<Live>,
     sock: Option<Sock>,
     local: Contact,
     peer: Contact,
@@ -29,9 +31,9 @@ pub(super) struct Stream {
 }
 
 impl Stream {
-    pub(super) fn new(options: Options) -> Self {
+    pub(super) fn new() -> Self {
         Self {
-            options: Arc::new(Mutex::new(options)),
+            changed: None,
             sock: None,
             local: Contact::None,
             peer: Contact::None,
@@ -55,7 +57,7 @@ impl Stream {
                 ),
             };
         }
-        let options = self.options.lock().clone();
+        let options = self.options(cx);
         if let Some(fd) = &options.fd {
             if !op.contact().is_none() {
                 let text = format!(
@@ -89,6 +91,13 @@ impl Stream {
         }
     }
 
+    fn options(&self, cx: &Cx<'_>) -> Options {
+        match &self.changed {
+            Some(live) => live.lock().clone(),
+            None => options::<Options>(cx.attr()).clone(),
+        }
+    }
+
     fn connected(&mut self, c: Connected) {
         self.sock = Some(c.sock);
         self.local = tidy(c.local);
@@ -110,11 +119,11 @@ impl Stream {
 
     /// The error of a connection attempt, with where it went.
     #[cold]
-    fn refused(&self, e: std::io::Error) -> Error {
+    fn refused(&self, cx: &Cx<'_>, e: std::io::Error) -> Error {
         let e = Error::from(e);
         let Some(to) = &self.to else { return e.detail("the ready-made socket (`fd`) is of no use") };
         let local = matches!(e.kind(), ErrorKind::AddrInUse | ErrorKind::AddrNotAvailable);
-        let o = self.options.lock();
+        let o = options::<Options>(cx.attr());
         let from = match (&o.bind, &o.port_range) {
             (Some(b), None) if local => format!(" from `bind={b}`"),
             (None, Some(r)) if local => format!(" from a port of `port_range={r}`"),
@@ -138,21 +147,21 @@ impl Level for Stream {
                 op.finished()
             }
             IoDone::Failed(e) => {
-                let e = self.refused(e);
+                let e = self.refused(cx, e);
                 op.failed(e)
             }
             _ => op.failed(ErrorKind::Contract),
         }
     }
 
-    fn close<'o>(&mut self, _: &mut Cx<'_>, mut op: Op<'o, Close>) -> Flow<'o> {
+    fn close<'o>(&mut self, cx: &mut Cx<'_>, mut op: Op<'o, Close>) -> Flow<'o> {
         // The socket is gone when the request is back, and there is no request without one.
         let _ = op.io_done();
         match self.sock.take() {
             Some(sock) => {
                 let linger = match op.mode() {
                     CloseMode::Abort => Some(std::time::Duration::ZERO),
-                    _ => self.options.lock().linger,
+                    _ => options::<Options>(cx.attr()).linger,
                 };
                 op.io(Io::Close(sock, linger))
             }
@@ -200,14 +209,14 @@ impl Level for Stream {
     fn io_done(&mut self, cx: &mut Cx<'_>, tag: u32, done: IoDone) {
         // Attempts that lost come back too: whatever socket they bring closes here.
         let Some(race) = self.race.take() else { return };
-        let options = self.options.lock().clone();
+        let options = self.options(cx);
         let step = race.done(cx, &options, tag, done, &mut self.next_tag);
         self.race_on(cx, step);
     }
 
     fn timer(&mut self, cx: &mut Cx<'_>, _: u32) {
         let Some(race) = self.race.take() else { return };
-        let options = self.options.lock().clone();
+        let options = self.options(cx);
         let step = race.next(cx, &options, &mut self.next_tag);
         self.race_on(cx, step);
     }
@@ -222,7 +231,7 @@ impl Level for Stream {
         }
     }
 
-    fn cntl(&mut self, _: &mut Cx<'_>, c: &mut Cntl<'_>) -> Result<(), Error> {
+    fn cntl(&mut self, cx: &mut Cx<'_>, c: &mut Cntl<'_>) -> Result<(), Error> {
         if c.command::<LocalContact>().is_some() {
             self.sock.as_ref().ok_or_else(not_open)?;
             return c.reply::<LocalContact>(self.local.clone());
@@ -235,7 +244,13 @@ impl Level for Stream {
             let sock = self.sock.as_ref().ok_or_else(not_open)?.clone();
             return c.reply_later::<PathInfo>(move || sock.socket().path().map_err(Error::from));
         }
-        option(&self.options, self.sock.as_ref(), c)
+        if c.command::<SetOption>().is_none() && self.changed.is_none() {
+            // The engine answers from the attr.
+            return Err(c.unsupported());
+        }
+        let now = self.options(cx);
+        let live = self.changed.get_or_insert_with(|| Arc::new(Mutex::new(now)));
+        option(live, self.sock.as_ref(), c)
     }
 
     /// A connection that was accepted has the peer's passing port: only another host can be told.

@@ -3,11 +3,11 @@
 use std::io::Write;
 
 use serde_json::{Value, json};
+use xio_stacks::Registry;
 use xio_stacks::core::attr::Attr;
 use xio_stacks::core::caps::{Caps, Needs};
 use xio_stacks::core::driver::{Driver, Info, Shape};
 use xio_stacks::core::schema::{OptionSpec, Value as Setting, ValueKind};
-use xio_stacks::Registry;
 
 use crate::exit::{Failure, Outcome};
 use crate::render::{Out, Table, Ui, wrap};
@@ -62,7 +62,9 @@ fn unknown(registry: &Registry, name: &str) -> Failure {
     match d {
         Some(d) => {
             let note = d.spans.first().map(|(_, note)| note.as_str()).filter(|n| !n.is_empty());
-            Failure::Usage([Some(d.what.as_str()), note, d.help.as_deref()].into_iter().flatten().collect::<Vec<_>>().join("; "))
+            Failure::Usage(
+                [Some(d.what.as_str()), note, d.help.as_deref()].into_iter().flatten().collect::<Vec<_>>().join("; "),
+            )
         }
         None => Failure::Usage(format!("`{name}` is no name of a driver; `xio drivers` lists them")),
     }

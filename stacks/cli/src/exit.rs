@@ -154,10 +154,7 @@ mod tests {
     fn what_clap_says_becomes_one_line() {
         let text = "error: the following required arguments were not provided:\n  <SPEC>\n\n\
                     Usage: xio check <SPEC>\n\nFor more information, try '--help'.\n";
-        assert_eq!(
-            flatten(text),
-            "the following required arguments were not provided: <SPEC>; try `xio check --help`"
-        );
+        assert_eq!(flatten(text), "the following required arguments were not provided: <SPEC>; try `xio check --help`");
         let text = "error: unrecognized subcommand 'chek'\n\n  tip: a similar subcommand exists: 'check'\n\n\
                     Usage: xio [OPTIONS] <COMMAND>\n\nFor more information, try '--help'.\n";
         assert_eq!(

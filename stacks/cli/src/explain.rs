@@ -98,7 +98,8 @@ impl Drawing<'_> {
         let text = match above.map(|a| self.levels[a]) {
             None => format!("gets {}, {}", unit(caps), flags(caps)),
             Some(above) => {
-                let changed = if flags(above.caps()) == flags(caps) { String::new() } else { format!(", {}", flags(caps)) };
+                let changed =
+                    if flags(above.caps()) == flags(caps) { String::new() } else { format!(", {}", flags(caps)) };
                 let needed = match needs(&**above.driver(), above.attr()) {
                     any if any == ANYTHING => String::new(),
                     needed => format!("; needs {needed}"),
@@ -164,7 +165,8 @@ impl Drawing<'_> {
             let name = format!("{:<name_width$}", o.name);
             let text = format!("{shown:<value_width$}");
             let text = if is_default { text } else { p.bold(&text) };
-            let line = if note.is_empty() { format!("{name}  {text}") } else { format!("{name}  {text}  {}", p.dim(&note)) };
+            let line =
+                if note.is_empty() { format!("{name}  {text}") } else { format!("{name}  {text}  {}", p.dim(&note)) };
             self.line(indent, &line);
             if self.docs {
                 for line in wrap(o.doc, width.saturating_sub(4)) {
@@ -256,7 +258,10 @@ fn limits(stack: &Stack) -> Vec<(&'static str, String)> {
         (true, None) => "no limit of its own".into(),
     };
     vec![
-        ("limits", format!("{MAX_OPS} operations and {bytes} under way in each direction, unless the open says otherwise")),
+        (
+            "limits",
+            format!("{MAX_OPS} operations and {bytes} under way in each direction, unless the open says otherwise"),
+        ),
         ("message", message),
         ("close", format!("an orderly one has {}, unless it says otherwise", duration_text(CLOSE_TIME))),
     ]

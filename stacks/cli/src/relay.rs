@@ -224,8 +224,7 @@ impl Input {
                 Slot::Empty => {}
             }
             let wait = if over.load(Ordering::SeqCst) { self.0.grace } else { Duration::MAX };
-            let (back, late) =
-                self.0.changed.wait_timeout(slot, wait).unwrap_or_else(PoisonError::into_inner);
+            let (back, late) = self.0.changed.wait_timeout(slot, wait).unwrap_or_else(PoisonError::into_inner);
             slot = back;
             if late.timed_out() && matches!(*slot, Slot::Empty) {
                 return Ok(None);

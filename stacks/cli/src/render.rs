@@ -254,21 +254,14 @@ mod tests {
 
     #[test]
     fn numbers_have_three_digits() {
-        assert_eq!(["0 B", "1023 B", "1.00 KiB", "11.2 KiB", "1.00 MiB", "1.00 GiB"], [
-            bytes(0.0),
-            bytes(1023.0),
-            bytes(1024.0),
-            bytes(11_490.0),
-            bytes(1_048_575.0),
-            bytes(1e9 * 1.0737),
-        ]);
-        assert_eq!(["46.1 ns", "1.32 us", "100 us", "1.00 s", "120 s"], [
-            nanos(46.12),
-            nanos(1320.0),
-            nanos(99_960.0),
-            nanos(999_900_000.0),
-            nanos(1.2e11),
-        ]);
+        assert_eq!(
+            ["0 B", "1023 B", "1.00 KiB", "11.2 KiB", "1.00 MiB", "1.00 GiB"],
+            [bytes(0.0), bytes(1023.0), bytes(1024.0), bytes(11_490.0), bytes(1_048_575.0), bytes(1e9 * 1.0737),]
+        );
+        assert_eq!(
+            ["46.1 ns", "1.32 us", "100 us", "1.00 s", "120 s"],
+            [nanos(46.12), nanos(1320.0), nanos(99_960.0), nanos(999_900_000.0), nanos(1.2e11),]
+        );
     }
 
     #[test]

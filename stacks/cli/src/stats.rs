@@ -23,7 +23,8 @@ impl Levels {
     pub(crate) fn of(handle: &Handle) -> Self {
         let stack = handle.stack();
         let level = |(id, counts): (String, Counts)| {
-            let intercepts = stack.level(&id).map(|l| l.driver().intercepts(l.attr(), Role::Handle)).unwrap_or_default();
+            let intercepts =
+                stack.level(&id).map(|l| l.driver().intercepts(l.attr(), Role::Handle)).unwrap_or_default();
             Level { id, counts, intercepts }
         };
         Self(handle.stats().into_iter().map(level).collect())

@@ -180,7 +180,8 @@ impl<'a> Report<'a> {
         }
         out.push_str(&table.render("", p));
         if let Some((name, _)) = self.rows.iter().find_map(|r| r.baseline.as_ref()) {
-            let what = if self.bench.mode == Mode::Stream { "throughput, more is better" } else { "time, less is better" };
+            let what =
+                if self.bench.mode == Mode::Stream { "throughput, more is better" } else { "time, less is better" };
             out.push_str(&p.dim(&format!("baseline: {name}; ratio of {what}")));
             out.push('\n');
         }

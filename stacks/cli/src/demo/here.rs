@@ -153,10 +153,13 @@ fn send(handle: &Handle, source: &Source, message: usize) -> Result<String, Trou
         let (writer, done) = (handle.clone(), flow.clone());
         // Writes begun inside a callback go down together when it has returned.
         handle.ready(Direction::Write).then(move |ready| match ready {
-            Ok(()) => batch.into_iter().for_each(|part| {
-                let done = done.clone();
-                writer.write(part).then(move |r| done.end(1, r.err().map(|f| f.error)));
-            }),
+            Ok(()) => {
+                for part in batch {
+                    let done = done.clone();
+                    writer.write(part).then(move |r| done.end(1, r.err().map(|f| f.error)));
+                }
+                done.handed_over();
+            }
             Err(e) => done.end(batch.len(), Some(e)),
         });
     }
@@ -193,20 +196,35 @@ fn take_back(handle: &Handle, source: &Source, room: &Room, ui: &Ui) -> Result<S
 /// How many writes are under way, and what went wrong with one.
 #[derive(Default)]
 struct Flow {
-    state: Mutex<(usize, Option<Error>)>,
+    state: Mutex<State>,
     changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    under_way: usize,
+    /// A batch waits to be handed over; a second one could overtake it.
+    is_handing: bool,
+    error: Option<Error>,
 }
 
 impl Flow {
     fn begin(&self, n: usize) {
-        self.lock().0 += n;
+        let mut state = self.lock();
+        state.under_way += n;
+        state.is_handing = true;
+    }
+
+    fn handed_over(&self) {
+        self.lock().is_handing = false;
+        self.changed.notify_all();
     }
 
     fn end(&self, n: usize, error: Option<Error>) {
         let mut state = self.lock();
-        state.0 -= n;
-        if state.1.is_none() {
-            state.1 = error;
+        state.under_way -= n;
+        if state.error.is_none() {
+            state.error = error;
         }
         drop(state);
         self.changed.notify_all();
@@ -215,13 +233,13 @@ impl Flow {
     /// Waits until at most `most` are under way.
     fn wait(&self, most: usize) -> Result<(), Error> {
         let mut state = self.lock();
-        while state.0 > most && state.1.is_none() {
+        while (state.under_way > most || state.is_handing) && state.error.is_none() {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        state.1.take().map_or(Ok(()), Err)
+        state.error.take().map_or(Ok(()), Err)
     }
 
-    fn lock(&self) -> MutexGuard<'_, (usize, Option<Error>)> {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -14,7 +14,8 @@ fn demo(args: &[&str]) -> Value {
 fn it_works_as_it_is_and_leaves_nothing_behind() {
     let ran = run(&["demo"]);
     assert_eq!((ran.code, ran.err.as_str()), (Some(0), ""));
-    for text in ["queue/frame/tcp", "SHA-256     the same everywhere", "level", "\n  queue ", "\n  frame ", "\n  tcp "] {
+    for text in ["queue/frame/tcp", "SHA-256     the same everywhere", "level", "\n  queue ", "\n  frame ", "\n  tcp "]
+    {
         assert!(ran.out.contains(text), "{text} in {}", ran.out);
     }
     let room = ran.out.split_whitespace().find(|w| w.contains("xio-demo-")).expect("it names its file");

@@ -83,9 +83,15 @@ fn explain_draws_every_level() {
     let spec = "null(intercept=none)/pick{a: frame/tcp(nodelay), *: frame/loop}";
     let text = run(&["explain", spec]);
     assert_eq!(text.code, Some(0));
-    for part in
-        ["your program\n", "├─ a:\n", "└─ *:\n", "id a.frame", "id default.loop", "nodelay  true  default false", "sees nothing"]
-    {
+    for part in [
+        "your program\n",
+        "├─ a:\n",
+        "└─ *:\n",
+        "id a.frame",
+        "id default.loop",
+        "nodelay  true  default false",
+        "sees nothing",
+    ] {
         assert!(text.out.contains(part), "{part} in\n{}", text.out);
     }
     assert!(text.out.lines().all(|l| l.chars().count() <= 80), "{}", text.out);

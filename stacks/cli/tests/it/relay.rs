@@ -9,7 +9,9 @@ use crate::xio::{Kept, Listener, Ran, feed, noise, sha256, xio};
 
 #[test]
 fn both_ways_through_stacks() {
-    for stack in ["tcp", "frame/tcp", "queue/frame/tcp", "queue/tcp", "null(intercept=none)/frame(header=8)/tcp(nodelay)"] {
+    for stack in
+        ["tcp", "frame/tcp", "queue/frame/tcp", "queue/tcp", "null(intercept=none)/frame(header=8)/tcp(nodelay)"]
+    {
         let (there, back) = (noise(3_000_001), noise(1_000_003));
         let mut l = Listener::start(&["listen", stack, "127.0.0.1:0", "--once"], Stdio::piped());
         let mut stdin = l.child.0.stdin.take().unwrap();
@@ -34,7 +36,8 @@ fn both_ways_through_stacks() {
 #[ignore = "a write that waits gets `Busy` from a full `queue`, instead of waiting"]
 fn a_queue_that_writes_behind_makes_writers_wait() {
     let l = Listener::start(&["listen", "tcp", "127.0.0.1:0", "--sink", "--once"], Stdio::null());
-    let cat: Ran = feed(&mut xio(&["cat", "queue(early, high=128KiB, low=1KiB)/tcp", &l.contact]), &noise(3_000_000)).into();
+    let cat: Ran =
+        feed(&mut xio(&["cat", "queue(early, high=128KiB, low=1KiB)/tcp", &l.contact]), &noise(3_000_000)).into();
     assert_eq!((cat.code, cat.err.as_str()), (Some(0), ""));
     assert!(String::from_utf8(l.end().1).unwrap().contains(": 3000000 bytes"));
 }
@@ -134,9 +137,11 @@ fn a_reset_is_an_error() {
 
 #[test]
 fn events_and_stats_are_json() {
-    let mut l = Kept(xio(&["listen", "frame/tcp", "127.0.0.1:0", "--sink", "--once", "--json", "--stats"]).spawn().unwrap());
+    let mut l =
+        Kept(xio(&["listen", "frame/tcp", "127.0.0.1:0", "--sink", "--once", "--json", "--stats"]).spawn().unwrap());
     let out = std::io::BufReader::new(l.0.stdout.take().unwrap());
-    let mut lines = std::io::BufRead::lines(out).map(|l| serde_json::from_str::<serde_json::Value>(&l.unwrap()).unwrap());
+    let mut lines =
+        std::io::BufRead::lines(out).map(|l| serde_json::from_str::<serde_json::Value>(&l.unwrap()).unwrap());
     let listening = lines.next().unwrap();
     assert_eq!(listening["event"], "listening");
     let contact = listening["contact"].as_str().unwrap();
