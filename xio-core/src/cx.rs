@@ -274,7 +274,7 @@ impl Cx<'_> {
     /// Whether a held op is still waiting for its answer.
     pub fn is_live<K: Kind>(&mut self, held: &Held<K>) -> bool {
         let id = held.id();
-        self.inner.entry(id).is_some_and(|e| matches!(e.state, State::Held(_)) || e.cell.is_none())
+        self.inner.entry(id).is_some_and(|e| e.state.holder().is_some() || e.cell.is_none())
     }
 
     /// Finishes a held op of this handle.
@@ -297,7 +297,8 @@ impl Cx<'_> {
         let node = self.node;
         let place = self.inner.place(node);
         let Some(entry) = self.inner.entry(id) else { return };
-        if entry.cell.is_none() {
+        if entry.cell.is_none() || matches!(entry.state, State::Ready(_)) && entry.state.holder() == Some(node) {
+            // It is about to be put away; the answer waits for it there.
             entry.more().early = Some(answer);
             return;
         }
@@ -376,7 +377,7 @@ impl Cx<'_> {
         let node = self.node;
         let entry = self.inner.entry(held.id())?;
         match entry.state {
-            State::Held(n) if n == node => entry.cell.as_mut(),
+            _ if entry.state.holder() == Some(node) => entry.cell.as_mut(),
             _ => None,
         }
     }

@@ -119,7 +119,10 @@ impl Drawing<'_> {
         let level = self.levels[at];
         let info = level.driver().info();
         let id = if level.id() == info.name { String::new() } else { format!("  id {}", level.id()) };
-        self.line(indent, &format!("{}{id}  {}", p.cyan(info.name), p.dim(info.summary)));
+        let used = visible(indent) + info.name.len() + id.len() + 2;
+        // The summary is the first to go where there is no room.
+        let summary = if used + info.summary.len() <= self.ui.width { info.summary } else { "" };
+        self.line(indent, &format!("{}{id}  {}", p.cyan(info.name), p.dim(summary)));
         let below: Vec<usize> = (at + 1..self.levels.len()).filter(|i| self.levels[*i].above() == Some(at)).collect();
         let bar = if below.is_empty() { "    ".to_owned() } else { format!("{}   ", p.dim("│")) };
         let inside = format!("{indent}{bar}");

@@ -30,7 +30,7 @@ pub(crate) fn watch() -> Outcome {
                 std::thread::sleep(STEP);
             }
         }
-        std::process::exit(128 + signal);
+        exit();
     };
     std::thread::Builder::new().name("xio-signals".into()).spawn(wait).map_err(failed("cannot start a thread"))?;
     Ok(())
@@ -44,6 +44,11 @@ pub(crate) fn on_signal(f: impl FnMut() + Send + 'static) {
 /// The signal that asked the process to end.
 pub(crate) fn seen() -> Option<u8> {
     u8::try_from(SEEN.load(Ordering::SeqCst)).ok().filter(|s| *s > 0)
+}
+
+/// Ends the process as one that was asked to.
+pub(crate) fn exit() -> ! {
+    std::process::exit(128 + i32::from(seen().unwrap_or(0)))
 }
 
 fn hook() -> MutexGuard<'static, Option<Box<dyn FnMut() + Send>>> {

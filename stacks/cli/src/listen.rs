@@ -266,7 +266,7 @@ fn echo(handle: &Handle, mine: &Total) -> Outcome {
         handle.write(pieces).attrs(done.attrs).wait().map_err(|f| f.error)?;
         mine.moved.add_sent(done.n);
     }
-    Ok(if caps.half_close { handle.shutdown().wait()? } else { handle.flush().wait()? })
+    Ok(relay::end_writes(handle, &caps)?)
 }
 
 /// Reads to the end and counts.

@@ -87,6 +87,11 @@ pub(crate) fn close(handle: &Handle) -> Outcome {
     }
 }
 
+/// Tells the peer that nothing more comes, where the stack can; at least everything is on its way.
+pub(crate) fn end_writes(handle: &Handle, caps: &Caps) -> Result<(), Error> {
+    if caps.half_close { handle.shutdown().wait() } else { handle.flush().wait() }
+}
+
 /// Cancels what is under way and closes.
 pub(crate) fn abort(handle: &Handle) {
     // Closed already is what is wanted.
@@ -149,7 +154,7 @@ fn send(handle: &Handle, caps: &Caps, input: &Input, over: &AtomicBool, moved: &
             moved.add_sent(len);
         }
     }
-    Ok(if caps.half_close { handle.shutdown().wait()? } else { handle.flush().wait()? })
+    Ok(end_writes(handle, caps)?)
 }
 
 /// The peer to stdout.

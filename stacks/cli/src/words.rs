@@ -39,16 +39,13 @@ pub(crate) fn flags(caps: &Caps) -> String {
 /// What a driver with these options needs below.
 pub(crate) fn needs(driver: &dyn Driver, attr: &dyn Attr) -> String {
     let needs = driver.needs(attr);
-    let mut words: Vec<String> = Vec::new();
-    words.extend([(needs.reliable, "reliable"), (needs.ordered, "ordered")].iter().filter(|w| w.0).map(|w| w.1.into()));
+    let words = [(needs.reliable, "reliable"), (needs.ordered, "ordered")];
+    let words: Vec<_> = words.iter().filter(|w| w.0).map(|w| w.1).collect();
     let units: Vec<_> = needs.units.iter().map(|u| u.name()).collect();
     match units.len() {
         0 => "nothing below".into(),
         3 if words.is_empty() => ANYTHING.into(),
-        _ => {
-            words.push(units.join(" or "));
-            format!("a {}", words.join(", "))
-        }
+        _ => ["a", &words.join(", "), &units.join(" or ")].join(" ").replace("  ", " "),
     }
 }
 

@@ -75,6 +75,17 @@ pub(crate) enum State {
     Finished,
 }
 
+impl State {
+    /// The level that was asked to hold the op, though the op may not have been put away yet, since
+    /// what that level asked for runs first.
+    pub(crate) fn holder(&self) -> Option<u8> {
+        match *self {
+            Self::Held(node) | Self::Ready(Step::Acted { node, act: Act::Hold, .. }) => Some(node),
+            _ => None,
+        }
+    }
+}
+
 pub(crate) struct Entry {
     pub(crate) generation: u32,
     pub(crate) kind: OpKind,

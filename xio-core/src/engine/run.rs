@@ -268,9 +268,13 @@ impl Tree {
         let Some(any) = entry.cell.as_mut() else { return };
         let act = crate::op::Act::Done;
         let failed = error.is_some();
-        if let Some(e) = error {
-            let kind = any.kind();
-            any.head_mut().error = Some(e.at(kind, || place));
+        match (error, &mut *any) {
+            (Some(e), any) => {
+                let kind = any.kind();
+                any.head_mut().error = Some(e.at(kind, || place));
+            }
+            (None, AnyCell::Write(c)) => c.body.take_all(),
+            (None, _) => {}
         }
         with_cell!(any, c => leave_level(c, node));
         if failed {
@@ -286,15 +290,21 @@ impl Tree {
                 let node = *node;
                 self.ready(id, Step::Again(node));
             }
-            Some(e) if matches!(e.state, State::Ready(_)) && e.cell.is_none() => e.more().early = Some(Early::Retry),
+            Some(e) if matches!(e.state, State::Ready(_)) && (e.cell.is_none() || e.state.holder().is_some()) => {
+                e.more().early = Some(Early::Retry);
+            }
             _ => {}
         }
     }
 
     pub(crate) fn token_fail(&mut self, id: OpId, error: Error) {
-        if let Some(Entry { state: State::Held(node), .. }) = self.inner.entry(id) {
-            let node = *node;
-            self.finish_parked(id, node, Some(error));
+        match self.inner.entry(id) {
+            Some(Entry { state: State::Held(node), .. }) => {
+                let node = *node;
+                self.finish_parked(id, node, Some(error));
+            }
+            Some(e) if e.state.holder().is_some() => e.more().early = Some(Early::Finish(Err(error))),
+            _ => {}
         }
     }
 

@@ -27,6 +27,7 @@ use xio_stacks::{Contact, Engine, Stack};
 
 use crate::cat::size;
 use crate::exit::{Failure, Outcome, failed, warn};
+use crate::interrupt;
 use crate::render::Ui;
 use crate::target::{Target, endpoint};
 use crate::words::bottoms;
@@ -42,7 +43,7 @@ const MAX_SIZE: u64 = 1 << 30;
 /// Most writes under way.
 const MAX_OUTSTANDING: u32 = 1 << 20;
 /// Bytes of one read of a stream, unless the messages are larger.
-const RECV: usize = 64 * 1024;
+const RECV: u64 = 64 * 1024;
 /// Bytes under way in each direction that a handle allows at least.
 const MIN_WINDOW: usize = 1 << 20;
 
@@ -214,6 +215,15 @@ impl Bench {
         let placement = self.place()?;
         self.fits(&target)?;
         self.warn(&target, ui);
+        interrupt::watch()?;
+        let live = ui.live;
+        interrupt::on_signal(move || {
+            if live {
+                report::clear();
+            }
+            // Rounds cannot be ended from outside, and what is known has been printed.
+            interrupt::exit()
+        });
         let mut report = Report::new(self, &target, placement, ui)?;
         for size in &self.size {
             let plan = self.plan(&target, placement, *size)?;
@@ -304,7 +314,7 @@ impl Bench {
             outstanding: self.outstanding,
             placement,
             size: bytes(size),
-            recv: self.recv.map_or(RECV.max(bytes(size)), bytes),
+            recv: bytes(self.recv.unwrap_or(RECV.max(size))),
             borders: caps.unit.has_borders(),
         })
     }

@@ -126,7 +126,7 @@ impl<'a> Report<'a> {
 
     fn clear(&self) {
         if self.ui.live {
-            let _ = write!(io::stderr(), "\r\x1b[K");
+            clear();
         }
     }
 
@@ -221,6 +221,17 @@ impl<'a> Report<'a> {
             "ratio_max": r.ratio.map(|x| tidy(x.max)),
             "best_third": r.ratio.map(|x| tidy(x.best_third)),
         })
+    }
+}
+
+/// Takes the line away that says what is being measured.
+pub(super) fn clear() {
+    let _ = write!(io::stderr(), "\r\x1b[K");
+}
+
+impl Drop for Report<'_> {
+    fn drop(&mut self) {
+        self.clear();
     }
 }
 

@@ -85,9 +85,7 @@ pub(super) fn run(
     let levels = Levels::of(&handle);
     let arrived = peer.word("sha256")?;
     let peer_levels = peer.said("levels");
-    if handle.caps().half_close {
-        handle.shutdown().wait()?;
-    }
+    relay::end_writes(&handle, &handle.caps())?;
     relay::close(&handle)?;
     Ok(Run {
         contact,
@@ -189,7 +187,6 @@ fn take_back(handle: &Handle, source: &Source, room: &Room, ui: &Ui) -> Result<S
         }
         progress.at(back);
     }
-    progress.clear();
     Ok(sum.text())
 }
 
@@ -270,8 +267,10 @@ impl<'a> Progress<'a> {
         let text = format!("  {percent:>3}%        {} back, {speed}", bytes(back as f64));
         let _ = write!(std::io::stderr(), "\r{text}\x1b[K");
     }
+}
 
-    fn clear(&self) {
+impl Drop for Progress<'_> {
+    fn drop(&mut self) {
         if self.shown {
             let _ = write!(std::io::stderr(), "\r\x1b[K");
         }
