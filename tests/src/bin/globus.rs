@@ -19,7 +19,9 @@ fn main() -> std::io::Result<()> {
     let engine = Engine::new()?;
     let tcp = stack("tcp(nodelay)");
     for place in [Placement::SameCpu, Placement::TwoCpus] {
-        for (size, trips, writes) in [(64, 4000, 40_000), (4096, 4000, 40_000), (65536, 1500, 6000), (1 << 20, 150, 500)] {
+        for (size, trips, writes) in
+            [(64, 4000, 40_000), (4096, 4000, 40_000), (65536, 1500, 6000), (1 << 20, 150, 500)]
+        {
             for (mode, ops) in [("pingpong", trips), ("stream", writes)] {
                 let mut ours: Vec<Cost> = Vec::new();
                 let mut theirs: [Vec<Cost>; 2] = [Vec::new(), Vec::new()];
@@ -36,7 +38,8 @@ fn main() -> std::io::Result<()> {
                 let figure = |v: &[Cost], f: fn(&Cost) -> f64| v.iter().map(f).collect::<Vec<_>>();
                 for (i, api) in ["xioblock", "xioasync"].into_iter().enumerate() {
                     let wall = Ratio::of(&figure(&theirs[i], |c| c.ns), &figure(&ours, |c| c.ns), Better::Higher)?;
-                    let cpu = Ratio::of(&figure(&theirs[i], |c| c.cpu_ns), &figure(&ours, |c| c.cpu_ns), Better::Higher)?;
+                    let cpu =
+                        Ratio::of(&figure(&theirs[i], |c| c.cpu_ns), &figure(&ours, |c| c.cpu_ns), Better::Higher)?;
                     println!(
                         "{{\"beside\": \"{api}\", \"placement\": \"{place}\", \"mode\": \"{mode}\", \"size\": {size}, \"rounds\": {rounds}, \
                          \"times_faster\": {:.2}, \"min\": {:.2}, \"max\": {:.2}, \"best_third\": {:.2}, \"cpu_ratio\": {:.2}, \"cpu_min\": {:.2}}}",

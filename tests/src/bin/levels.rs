@@ -77,7 +77,8 @@ fn main() {
     names.dedup();
     for name in names {
         let rows: Vec<usize> = (0..all.len()).filter(|i| all[*i].0 == name).collect();
-        let median: Vec<(f64, f64)> = rows.iter().map(|i| (all[*i].1 as f64, rounds::median(&samples[*i]).unwrap_or(f64::NAN))).collect();
+        let median: Vec<(f64, f64)> =
+            rows.iter().map(|i| (all[*i].1 as f64, rounds::median(&samples[*i]).unwrap_or(f64::NAN))).collect();
         let least: Vec<(f64, f64)> = rows
             .iter()
             .map(|i| (all[*i].1 as f64, samples[*i].iter().copied().fold(f64::INFINITY, f64::min)))
