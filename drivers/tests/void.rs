@@ -83,11 +83,6 @@ fn a_million_chained_inline_completions_on_64_kib() {
     let (tx, rx) = mpsc::channel();
     let engine = Engine::new().unwrap();
     let h = open(&engine, 1);
-    std::thread::Builder::new()
-        .stack_size(64 * 1024)
-        .spawn(move || next(h, 1_000_000, tx))
-        .unwrap()
-        .join()
-        .unwrap();
+    std::thread::Builder::new().stack_size(64 * 1024).spawn(move || next(h, 1_000_000, tx)).unwrap().join().unwrap();
     rx.recv().unwrap();
 }

@@ -79,3 +79,8 @@ pub use endpoint::Endpoint;
 pub use registry::Registry;
 pub use spec::{BranchSpec, LevelSpec, SpecOption, SpecValue, StackSpec};
 pub use xio_core::{Contact, Engine, Error, ErrorKind, Handle, Link, Server, Stack};
+
+/// The README's example runs as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

@@ -78,6 +78,13 @@ impl ReadBody {
         self.touched = false;
     }
 
+    /// Forgets what levels had put in place, for an op that ended in the middle.
+    #[inline]
+    pub(crate) fn clean(&mut self) {
+        self.saved.clear();
+        self.touched = false;
+    }
+
     /// Bytes that still fit.
     pub fn room(&self) -> usize {
         self.room
@@ -163,10 +170,14 @@ impl ReadBody {
             if self.room == 0 {
                 return Transfer::Done;
             }
-            match sock.0.recv(&mut self.room_for_io()) {
-                Ok(0) => return Transfer::Failed(ErrorKind::Eof.into()),
-                Ok(n) => {
-                    self.moved(n);
+            let mut room = self.room_for_io();
+            let received = sock.0.recv(&mut room);
+            // What counts is what was put in, not what the socket says.
+            let n = room.got();
+            self.moved(n);
+            match received {
+                Ok(_) if n == 0 => return Transfer::Failed(ErrorKind::Eof.into()),
+                Ok(_) => {
                     if self.got >= self.wait_for {
                         return Transfer::Done;
                     }
@@ -347,6 +358,14 @@ impl WriteBody {
         self.leads = 0;
         self.lead_bytes = 0;
         self.ends.clear();
+        self.touched = false;
+    }
+
+    /// Drops the pieces, also those that levels had put in place where an op ended in the middle.
+    #[inline]
+    pub(crate) fn clean(&mut self) {
+        self.pieces.clear();
+        self.saved.clear();
         self.touched = false;
     }
 

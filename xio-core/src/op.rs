@@ -54,6 +54,8 @@ pub(crate) struct Head {
     /// The branch of its origin that it was made for.
     pub(crate) own_branch: u8,
     pub(crate) role: Role,
+    /// The owner would rather wait than be told `Busy`.
+    pub(crate) waits: bool,
     /// Counted among the user's outstanding ops, with so many bytes.
     pub(crate) charged: bool,
     pub(crate) charge: usize,
@@ -95,6 +97,7 @@ impl Head {
             branch: 0,
             own_branch: 0,
             role: Role::Plain,
+            waits: true,
             charged: false,
             charge: 0,
             tag: 0,
@@ -490,6 +493,11 @@ impl<'o, K: Kind> Op<'o, K> {
     /// Takes the error away, so that the op counts as a success from here up.
     pub fn clear_error(&mut self) -> Option<Error> {
         self.cell.head.error.take()
+    }
+
+    /// Whether the owner would rather wait for room than be told `Busy`. A callback never waits.
+    pub fn may_wait(&self) -> bool {
+        self.cell.head.waits
     }
 
     /// The tag the level gave when it made this op.

@@ -22,8 +22,9 @@ fn check_options(o: &Options) -> Result<(), Error> {
     }
     let fits = o.header == 8 || o.max.0 < 1 << (8 * u32::from(o.header));
     if !fits && o.max != Options::default().max {
-        return Err(Error::new(ErrorKind::InvalidInput)
-            .detail(format!("`max` does not fit a header of {} bytes", o.header)));
+        return Err(
+            Error::new(ErrorKind::InvalidInput).detail(format!("`max` does not fit a header of {} bytes", o.header))
+        );
     }
     Ok(())
 }

@@ -403,7 +403,11 @@ impl Level for Loop {
             return op.finished();
         }
         let (held, flow) = op.hold(cx);
-        if reads { pipe.hold_readable(held) } else { pipe.hold_writable(held) }
+        if reads {
+            pipe.hold_readable(held)
+        } else {
+            pipe.hold_writable(held)
+        }
         flow
     }
 

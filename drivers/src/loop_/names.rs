@@ -60,9 +60,9 @@ impl Names {
     ) -> Result<Arc<Backlog>, Error> {
         let mut map = self.map.lock();
         let name: Arc<str> = match at {
-            Contact::None => std::iter::repeat_with(|| self.fresh_name())
-                .find(|n| !map.contains_key(n))
-                .unwrap_or_default(),
+            Contact::None => {
+                std::iter::repeat_with(|| self.fresh_name()).find(|n| !map.contains_key(n)).unwrap_or_default()
+            }
             at => name(at)?.into(),
         };
         if map.contains_key(&name) {

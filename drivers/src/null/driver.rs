@@ -14,8 +14,8 @@ use super::Options;
 #[derive(Debug)]
 pub struct Driver;
 
-const INFO: Info =
-    Info::new(Options::DRIVER, Shape::Transform, "passes everything; for measuring and testing").with_options(Options::SPECS);
+const INFO: Info = Info::new(Options::DRIVER, Shape::Transform, "passes everything; for measuring and testing")
+    .with_options(Options::SPECS);
 
 /// The driver, to register or to build stacks with.
 pub fn driver() -> Arc<dyn xio_core::Driver> {
@@ -67,25 +67,25 @@ struct Null {
 impl Level for Null {
     #[inline]
     fn read<'o>(&mut self, _: &mut Cx<'_>, op: Op<'o, Read>) -> Flow<'o> {
-        self.asked += op.room() as u64;
+        self.asked = self.asked.wrapping_add(op.room() as u64);
         op.pass()
     }
 
     #[inline]
     fn read_done<'o>(&mut self, _: &mut Cx<'_>, op: Op<'o, Read>) -> Flow<'o> {
-        self.moved += op.got() as u64;
+        self.moved = self.moved.wrapping_add(op.got() as u64);
         op.finished()
     }
 
     #[inline]
     fn write<'o>(&mut self, _: &mut Cx<'_>, op: Op<'o, Write>) -> Flow<'o> {
-        self.asked += op.len() as u64;
+        self.asked = self.asked.wrapping_add(op.len() as u64);
         op.pass()
     }
 
     #[inline]
     fn write_done<'o>(&mut self, _: &mut Cx<'_>, op: Op<'o, Write>) -> Flow<'o> {
-        self.moved += op.moved() as u64;
+        self.moved = self.moved.wrapping_add(op.moved() as u64);
         op.finished()
     }
 }

@@ -46,7 +46,8 @@ impl xio_core::Driver for Driver {
 
     fn caps(&self, _: &dyn Attr, below: &[Caps]) -> Result<Caps, Error> {
         let Some(mut caps) = Caps::common(below) else {
-            let units: Vec<_> = below.iter().enumerate().map(|(i, c)| format!("branch {} a {}", i + 1, c.unit)).collect();
+            let units: Vec<_> =
+                below.iter().enumerate().map(|(i, c)| format!("branch {} a {}", i + 1, c.unit)).collect();
             let text = format!("all branches must carry the same unit; here is {}", units.join(", "));
             return Err(Error::new(ErrorKind::Misfit).detail(text));
         };
@@ -309,9 +310,8 @@ impl Level for Pick {
     }
 
     fn cancel(&mut self, cx: &mut Cx<'_>, id: OpId, reason: Reason) -> Cancel {
-        let gathered = self.opens.stop(cx, id, reason)
-            || self.flushes.stop(cx, id, reason)
-            || self.shutdowns.stop(cx, id, reason);
+        let gathered =
+            self.opens.stop(cx, id, reason) || self.flushes.stop(cx, id, reason) || self.shutdowns.stop(cx, id, reason);
         if gathered {
             // It is answered when the branches' ops are back.
             return Cancel::Keep;

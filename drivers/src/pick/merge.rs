@@ -61,14 +61,8 @@ enum Served {
 
 impl Merge {
     pub(super) fn new(branches: impl Iterator<Item = (u8, String)>, ahead: usize, borders: bool) -> Self {
-        let lane = |(branch, label)| Lane {
-            branch,
-            label,
-            items: VecDeque::new(),
-            bytes: 0,
-            asked: false,
-            ended: false,
-        };
+        let lane =
+            |(branch, label)| Lane { branch, label, items: VecDeque::new(), bytes: 0, asked: false, ended: false };
         Self {
             lanes: branches.map(lane).collect(),
             waiting: VecDeque::new(),

@@ -198,7 +198,9 @@ impl Queue {
         if self.busy {
             return;
         }
-        if self.behind_bytes > 0 && (self.due || self.behind_bytes >= self.batch || !self.waiting.is_empty()) {
+        if self.behind_bytes > 0
+            && (self.due || self.behind_bytes >= self.batch || !self.waiting.is_empty() || !self.held.is_empty())
+        {
             return self.send_behind(cx);
         }
         while let Some((held, len)) = self.held.pop_front() {
@@ -335,14 +337,15 @@ impl Level for Queue {
             self.busy = true;
             return op.pass();
         }
-        if self.held.len() >= self.depth || !fits {
+        if (self.held.len() >= self.depth || !fits) && !op.may_wait() {
             let text = format!("{} writes and {} bytes wait", self.held.len(), self.queued());
             return op.failed(Error::new(ErrorKind::Busy).detail(text));
         }
         let (held, flow) = op.hold(cx);
         self.held.push_back((held, len));
         self.bytes += len;
-        self.mark(cx);
+        // What was written behind goes before what waits.
+        self.next(cx);
         flow
     }
 

@@ -1,6 +1,7 @@
 //! The `queue` transform: a bounded queue of writes.
 //!
-//! While a write is on its way the next ones wait here, at most `depth` of them and `high` bytes.
+//! While a write is on its way the next ones wait here. From `depth` of them or `high` bytes on, those
+//! that would rather not wait (callbacks, `no_wait`) get `Busy` with their buffer; the others wait.
 //! When the way is free, everything that waits goes down as one op: on a stream the writes become
 //! one run of bytes, on messages a batch that the levels below still know as single messages. Writes
 //! are joined only where their attrs are equal.

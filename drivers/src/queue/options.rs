@@ -9,9 +9,9 @@ use xio_core::{Error, ErrorKind};
 xio_core::options! {
     /// Options of the `queue` driver.
     pub struct Options for "queue" {
-        /// Most writes that wait.
+        /// Writes that wait before more are refused to those who do not wait.
         depth, with_depth: u32 = 1024, ValueKind::Int { min: 1, max: 1_048_576 }, runtime;
-        /// Most bytes that wait; one write may be larger.
+        /// The same in bytes; one write may be larger.
         high, with_high: Size = Size(1 << 20), ValueKind::Size { min: 1, max: 1 << 40 }, runtime;
         /// The queue counts as drained under this many bytes.
         low, with_low: Size = Size(256 << 10), ValueKind::ANY_SIZE, runtime;

@@ -32,15 +32,7 @@ pub(super) struct Stream {
 
 impl Stream {
     pub(super) fn new() -> Self {
-        Self {
-            changed: None,
-            sock: None,
-            local: Contact::None,
-            peer: Contact::None,
-            to: None,
-            race: None,
-            next_tag: 0,
-        }
+        Self { changed: None, sock: None, local: Contact::None, peer: Contact::None, to: None, race: None, next_tag: 0 }
     }
 
     fn begin<'o>(&mut self, cx: &mut Cx<'_>, mut op: Op<'o, Open>) -> Flow<'o> {

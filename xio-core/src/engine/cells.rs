@@ -44,6 +44,7 @@ pub(crate) fn keep_read(mut cell: Box<Cell<Read>>) {
         Target::Take(c) if c.is_empty() => {}
         other => *other = Target::none(),
     }
+    cell.body.clean();
     clean(&mut cell);
     let _ = READS.try_with(|s| {
         let mut s = s.borrow_mut();
@@ -56,7 +57,7 @@ pub(crate) fn keep_read(mut cell: Box<Cell<Read>>) {
 /// Keeps a write cell for later.
 #[inline]
 pub(crate) fn keep_write(mut cell: Box<Cell<Write>>) {
-    cell.body.pieces.clear();
+    cell.body.clean();
     clean(&mut cell);
     let _ = WRITES.try_with(|s| {
         let mut s = s.borrow_mut();
@@ -87,6 +88,7 @@ fn clean<K: Kind>(cell: &mut Cell<K>) {
     head.origin = USER;
     head.at = USER;
     head.role = Role::Plain;
+    head.waits = true;
     head.charged = false;
     if !matches!(head.io, IoSlot::None) {
         head.io = IoSlot::None;

@@ -165,6 +165,8 @@ pub(crate) struct Rare {
     pub(crate) on_free: Vec<Box<dyn FnOnce() + Send>>,
     pub(crate) on_event: Option<Listener>,
     pub(crate) events: VecDeque<Event>,
+    /// The listener runs at the moment, and is not in `on_event`.
+    pub(crate) listening: bool,
     /// Read data that came for a reader who had gone.
     pub(crate) leftover: VecDeque<(Chunk, OpAttrs)>,
     pub(crate) idle: [Option<std::time::Duration>; 2],
@@ -507,7 +509,7 @@ impl Inner {
     }
 
     #[cold]
-    fn recheck_barriers(&mut self) {
+    pub(crate) fn recheck_barriers(&mut self) {
         for id in self.q.get_mut().map(|q| std::mem::take(&mut q.barriers)).unwrap_or_default() {
             if let Some(e) = self.entry(id)
                 && let State::Barrier(step) = e.state
@@ -531,7 +533,7 @@ impl Inner {
                 && q.calls.is_empty()
                 && q.garbage.is_empty()
                 && q.gates.is_empty()
-        })
+        }) && self.rare.as_ref().is_none_or(|r| r.events.is_empty())
     }
 }
 

@@ -177,9 +177,6 @@ impl Engine {
         setup: &crate::handle::Setup,
     ) -> Result<Arc<Core>, Error> {
         let shared = self.shared();
-        if shared.stopped.load(Ordering::Acquire) {
-            return Err(Error::stopped());
-        }
         let mut levels = Vec::with_capacity(stack.nodes().len());
         for n in stack.nodes() {
             let made = n.driver.level(&*n.attr, role);
@@ -225,6 +222,11 @@ impl Engine {
             }
         }
         shared.know(&core);
+        // Looked at only now: a stop that did not see this handle is seen here.
+        if shared.stopped.load(Ordering::Acquire) {
+            shared.forget(core.key);
+            return Err(Error::stopped());
+        }
         Ok(core)
     }
 }
@@ -357,7 +359,7 @@ impl Tree {
         {
             let Some(rare) = &self.inner.rare else { return };
             let Some(limit) = rare.idle[side] else { return };
-            let until = rare.progress[side] + limit;
+            let until = (rare.progress[side] + limit).min(own);
             if until > now {
                 let key = self.inner.shared.timers.deadline(until, self.inner.me.clone(), id);
                 if let Some(e) = self.inner.entry(id) {

@@ -39,7 +39,8 @@ impl Pool {
             return;
         }
         s.jobs.push_back(job);
-        if s.idle == 0 && s.threads < self.limit {
+        // A thread that was told of a job counts as idle until it runs.
+        if s.jobs.len() > s.idle && s.threads < self.limit {
             s.threads += 1;
             let me = self.clone();
             let spawned = std::thread::Builder::new().name("xio-pool".into()).spawn(move || me.work());

@@ -1,6 +1,8 @@
 //! What happens to an op outside the lock: its system call, its work, its wait. Invariant: no
 //! handle's lock is held anywhere in this file's attempts.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use crate::engine::core::Step;
 use crate::engine::shared::Shared;
 use crate::error::{Error, ErrorKind};
@@ -57,7 +59,13 @@ fn control<K: Kind>(shared: &Shared, cell: &mut Cell<K>) -> Attempt {
         IoSlot::Ask(io) => io,
         IoSlot::Work(job) => {
             if let Ok(job) = job.downcast::<Job<K>>() {
-                job(&mut cell.body);
+                let body = &mut cell.body;
+                // The caller may have lent memory: it must not unwind.
+                if catch_unwind(AssertUnwindSafe(|| job(body))).is_err() {
+                    K::leave_level(&mut cell.body, at);
+                    cell.head.error = Some(Error::new(ErrorKind::Panicked));
+                    return Attempt::Go(Step::Leave(at));
+                }
             }
             return Attempt::Go(Step::Worked(at));
         }

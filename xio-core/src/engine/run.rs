@@ -123,7 +123,7 @@ impl Tree {
             let above = self.plan.parent(event.from);
             if above == USER {
                 let rare = self.inner.rare();
-                if rare.on_event.is_some() && rare.events.len() < 64 {
+                if (rare.on_event.is_some() || rare.listening) && rare.events.len() < 64 {
                     rare.events.push_back(event);
                 }
                 return;
@@ -207,6 +207,10 @@ impl Tree {
             Stop::Held(node) => {
                 let id = self.inner.park(&self.plan, cell, State::Held(node));
                 self.early(id, node);
+                if K::KIND == OpKind::Write {
+                    // A flush that waited for it to get here goes on.
+                    self.inner.recheck_barriers();
+                }
                 id
             }
             Stop::Io | Stop::Work => {
@@ -313,6 +317,10 @@ impl Tree {
         let id = cell.head.id;
         if cell.head.role == Role::Unwind {
             let serves = cell.head.serves;
+            // Whatever the close came to: nothing there is closed twice.
+            if let Some(child) = self.plan.child(cell.head.origin, cell.head.own_branch) {
+                (child..self.plan.end(child)).for_each(|n| self.inner.nodes[usize::from(n)].opened = false);
+            }
             self.inner.free_id(&self.plan, id);
             if let Some(Entry { state: State::Unwind(step), .. }) = self.inner.entry(serves) {
                 let step = *step;
@@ -451,7 +459,10 @@ impl Tree {
         let dead = self.inner.dead();
         self.inner.disarm(id);
         let Some(entry) = self.inner.entry(id) else { return };
-        if let State::Out(bell) = &entry.state {
+        // What the pool works on ends here; what a thread has in its hands ends when it is back.
+        if let State::Out(bell) = &entry.state
+            && entry.cell.is_none()
+        {
             entry.cancel = Some(Reason::Cancelled);
             if let Some(b) = bell.clone() {
                 self.inner.q.make().signals.push(crate::engine::core::Signal::Bell(b));
@@ -772,7 +783,7 @@ impl Tree {
                 }
                 self.advance(cell, step);
             }
-            Attempt::Block(sock, direction) => {
+            attempt => {
                 let cancelled = match self.inner.entry(id) {
                     Some(e) => e.cancel,
                     None => return,
@@ -785,6 +796,16 @@ impl Tree {
                     }
                     return self.cancel(id, reason);
                 }
+                self.wait_outside(id, cell, attempt);
+            }
+        }
+    }
+
+    /// An op that cannot go on now waits for its socket or for the pool.
+    fn wait_outside<K: Kind>(&mut self, id: OpId, cell: Box<Cell<K>>, attempt: Attempt) {
+        match attempt {
+            Attempt::Go(_) => {}
+            Attempt::Block(sock, direction) => {
                 let waiter = Waiter { core: self.inner.me.clone(), id };
                 if sock.0.arm(direction, waiter) {
                     self.put_away(id, K::wrap(cell), State::Armed(sock, direction));
@@ -876,12 +897,14 @@ impl Tree {
         let rare = self.inner.rare.as_mut()?;
         let event = rare.events.pop_front()?;
         let mut f = rare.on_event.take()?;
+        rare.listening = true;
         let me = self.inner.me.clone();
         Some(Box::new(move || {
             f(&event);
             if let Some(core) = me.upgrade() {
                 let mut lane = crate::engine::post::Lane::enter(&core);
                 let rare = lane.inner.rare();
+                rare.listening = false;
                 if rare.on_event.is_none() {
                     rare.on_event = Some(f);
                 }
@@ -966,15 +989,7 @@ impl Inner {
             self.shared.timers.remove(at, key);
         }
         if self.q.get().is_some_and(|q| !q.barriers.is_empty()) {
-            for b in self.q.get_mut().map(|q| std::mem::take(&mut q.barriers)).unwrap_or_default() {
-                if let Some(Entry { state: State::Barrier(step), .. }) = self.entry(b) {
-                    let step = *step;
-                    if let Some(e) = self.entry(b) {
-                        e.state = State::Ready(step);
-                    }
-                    self.q.make().runq.push_back(Task::Op(b));
-                }
-            }
+            self.recheck_barriers();
         }
     }
 
@@ -1096,7 +1111,15 @@ impl Inner {
         let rare = self.rare();
         rare.progress[side] = rare.progress[side].max(now);
         let at = now + limit;
-        if self.entry(id).is_some_and(|e| e.timer().is_none()) {
+        let timer = match self.entry(id) {
+            Some(e) => e.timer(),
+            None => return,
+        };
+        // The earlier of the op's own deadline and the idle limit; the one looks after the other.
+        if timer.is_none_or(|(t, _)| t > at) {
+            if let Some((t, key)) = timer {
+                self.shared.timers.remove(t, key);
+            }
             let key = self.shared.timers.deadline(at, self.me.clone(), id);
             if let Some(e) = self.entry(id) {
                 e.more().timer = Some((at, key));

@@ -47,6 +47,7 @@ pub(crate) fn start<'a, K: Kind>(
     no_wait: bool,
     waiting: Option<&Waiting>,
 ) -> Started<K> {
+    cell.head.waits = !no_wait;
     let refused = cell.head.error.take().or_else(|| lane.refuse::<K>(&cell, no_wait));
     if let Some(e) = refused {
         cell.head.error = Some(e.at(K::KIND, || None));

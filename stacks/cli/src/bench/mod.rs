@@ -314,7 +314,7 @@ impl Bench {
             outstanding: self.outstanding,
             placement,
             size: bytes(size),
-            recv: bytes(self.recv.unwrap_or(RECV.max(size))),
+            recv: bytes(self.recv.unwrap_or_else(|| RECV.max(size))),
             borders: caps.unit.has_borders(),
         })
     }

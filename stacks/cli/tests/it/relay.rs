@@ -33,7 +33,6 @@ fn both_ways_through_stacks() {
 }
 
 #[test]
-#[ignore = "a write that waits gets `Busy` from a full `queue`, instead of waiting"]
 fn a_queue_that_writes_behind_makes_writers_wait() {
     let l = Listener::start(&["listen", "tcp", "127.0.0.1:0", "--sink", "--once"], Stdio::null());
     let cat: Ran =
