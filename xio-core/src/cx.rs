@@ -14,6 +14,7 @@ use crate::contact::Contact;
 use crate::engine::cells;
 use crate::engine::core::{Core, Early, Inner, State, Step, Task};
 use crate::engine::run::wake_level;
+use crate::engine::shared::Shared;
 use crate::error::{Error, ErrorKind};
 use crate::handle::CloseMode;
 use crate::held::Held;
@@ -64,11 +65,19 @@ pub enum EventKind {
 #[derive(Debug)]
 pub struct Timer {
     alive: Arc<AtomicBool>,
+    /// Where it stands in the list, to be taken out again.
+    shared: Weak<Shared>,
+    at: Time,
+    key: u64,
 }
 
 impl Drop for Timer {
     fn drop(&mut self) {
         self.alive.store(false, Ordering::Relaxed);
+        // One that repeats may stand elsewhere by now; it goes when that time comes.
+        if let Some(shared) = self.shared.upgrade() {
+            shared.timers.remove(self.at, self.key);
+        }
     }
 }
 
@@ -268,13 +277,16 @@ impl Cx<'_> {
         if head.id.is_none() {
             head.id = self.inner.new_id(K::KIND, head.origin, head.at, State::Ready(Step::Enter(END)));
         }
-        Held::new(self.inner.me.clone(), head.id)
+        let hold = self.inner.entry(head.id).map_or(0, |e| {
+            e.hold = e.hold.wrapping_add(1);
+            e.hold
+        });
+        Held::new(self.inner.me.clone(), head.id, hold)
     }
 
     /// Whether a held op is still waiting for its answer.
     pub fn is_live<K: Kind>(&mut self, held: &Held<K>) -> bool {
-        let id = held.id();
-        self.inner.entry(id).is_some_and(|e| e.state.holder().is_some() || e.cell.is_none())
+        self.inner.held(held.parts()).is_some_and(|e| e.state.holder().is_some() || e.cell.is_none())
     }
 
     /// Finishes a held op of this handle.
@@ -293,10 +305,11 @@ impl Cx<'_> {
     }
 
     fn answer<K: Kind>(&mut self, held: Held<K>, answer: Early) {
-        let id = held.disarm();
+        let hold = held.disarm();
+        let id = hold.0;
         let node = self.node;
         let place = self.inner.place(node);
-        let Some(entry) = self.inner.entry(id) else { return };
+        let Some(entry) = self.inner.held(hold) else { return };
         if entry.cell.is_none() || matches!(entry.state, State::Ready(_)) && entry.state.holder() == Some(node) {
             // It is about to be put away; the answer waits for it there.
             entry.more().early = Some(answer);
@@ -375,7 +388,7 @@ impl Cx<'_> {
 
     fn held_cell<K: Kind>(&mut self, held: &Held<K>) -> Option<&mut AnyCell> {
         let node = self.node;
-        let entry = self.inner.entry(held.id())?;
+        let entry = self.inner.held(held.parts())?;
         match entry.state {
             _ if entry.state.holder() == Some(node) => entry.cell.as_mut(),
             _ => None,
@@ -403,8 +416,9 @@ impl Cx<'_> {
     fn timer(&mut self, d: Duration, every: Option<Duration>, tag: u32) -> Timer {
         let alive = Arc::new(AtomicBool::new(true));
         let at = self.inner.shared.now() + d;
-        self.inner.shared.timers.level(at, every, self.inner.me.clone(), self.node, tag, alive.clone());
-        Timer { alive }
+        let shared = &self.inner.shared;
+        let key = shared.timers.level(at, every, self.inner.me.clone(), self.node, tag, alive.clone());
+        Timer { alive, shared: Arc::downgrade(shared), at, key }
     }
 
     /// A random number from the engine's source; seeded under simulation.

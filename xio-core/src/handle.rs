@@ -15,7 +15,7 @@ use crate::cntl::{Cntl, Command};
 use crate::contact::Contact;
 use crate::cx::{Cx, Event};
 use crate::driver::{LinkPart, OpKind, Role};
-use crate::engine::Engine;
+use crate::engine::{Engine, may_block};
 use crate::engine::cells;
 use crate::engine::core::{Core, Tree};
 use crate::engine::end::{End, Failed, ReadDone, WriteDone};
@@ -332,6 +332,10 @@ impl ReadCall<'_> {
     pub fn wait(self) -> Result<ReadDone, Failed<ReadDone>> {
         let (core, until) = (self.call.core(), self.call.until());
         let Self { call, target, room, wait_for } = self;
+        if let Err(e) = may_block() {
+            let buf = if let Target::Fill(buf) = target { buf } else { BytesMut::new() };
+            return Err(Failed::new(e, ReadDone { buf, attrs: call.attrs, ..ReadDone::default() }));
+        }
         let mut cell = block::<Read>(core, until, call.no_wait, |t| read_cell(t, target, room, wait_for, call.attrs))
             .map_err(|e| Failed::new(e, ReadDone::default()))?;
         let out = Read::outcome(&mut cell);
@@ -450,6 +454,9 @@ impl WriteCall<'_> {
     pub fn wait(self) -> Result<WriteDone, Failed<WriteDone>> {
         let (core, until) = (self.call.core(), self.call.until());
         let Self { call, pieces } = self;
+        if let Err(e) = may_block() {
+            return Err(Failed::new(e, WriteDone { n: 0, pieces, attrs: call.attrs }));
+        }
         let mut cell = block::<Write>(core, until, call.no_wait, |_| write_cell(pieces, call.attrs))
             .map_err(|e| Failed::new(e, WriteDone::default()))?;
         let out = Write::outcome(&mut cell);

@@ -17,18 +17,19 @@ use crate::op::{Kind, OpId};
 /// enters its level again, which then finds the data under its own lock) or [`fail`](Held::fail):
 /// a token never carries data, so none can get lost when the op was cancelled meanwhile.
 pub struct Held<K: Kind> {
-    inner: Option<(Weak<Core>, OpId)>,
+    /// Which hold of the op it stands for: an op may come back to a level that holds it.
+    inner: Option<(Weak<Core>, OpId, u8)>,
     kind: PhantomData<fn(K)>,
 }
 
 impl<K: Kind> Held<K> {
-    pub(crate) fn new(core: Weak<Core>, id: OpId) -> Self {
-        Self { inner: Some((core, id)), kind: PhantomData }
+    pub(crate) fn new(core: Weak<Core>, id: OpId, hold: u8) -> Self {
+        Self { inner: Some((core, id, hold)), kind: PhantomData }
     }
 
     /// Number of the op, as [`Level::cancel`](crate::Level::cancel) gives it.
     pub fn id(&self) -> OpId {
-        self.inner.as_ref().map_or(OpId::NONE, |(_, id)| *id)
+        self.inner.as_ref().map_or(OpId::NONE, |(_, id, _)| *id)
     }
 
     /// Lets the op enter its level again. Any thread; nothing happens if it is gone.
@@ -39,20 +40,27 @@ impl<K: Kind> Held<K> {
     /// Fails the op. Any thread; nothing happens if it is gone.
     pub fn fail(mut self, error: impl Into<Error>) {
         let error = error.into();
-        self.post(|id| Post::Fail(id, error));
+        self.post(|id, hold| Post::Fail(id, hold, error));
     }
 
-    fn post(&mut self, what: impl FnOnce(OpId) -> Post) {
-        if let Some((core, id)) = self.inner.take()
+    fn post(&mut self, what: impl FnOnce(OpId, u8) -> Post) {
+        if let Some((core, id, hold)) = self.inner.take()
             && let Some(core) = core.upgrade()
         {
-            post(core, what(id));
+            post(core, what(id, hold));
         }
     }
 
+    /// Number of the op and of the hold.
+    pub(crate) fn parts(&self) -> (OpId, u8) {
+        self.inner.as_ref().map_or((OpId::NONE, 0), |(_, id, hold)| (*id, *hold))
+    }
+
     /// Gives the token up for an in-handle answer.
-    pub(crate) fn disarm(mut self) -> OpId {
-        self.inner.take().map_or(OpId::NONE, |(_, id)| id)
+    pub(crate) fn disarm(mut self) -> (OpId, u8) {
+        let parts = self.parts();
+        self.inner = None;
+        parts
     }
 }
 

@@ -232,6 +232,11 @@ pub trait Kind: sealed::Sealed + Sized + Send + 'static {
     /// Sets the direction of a wait for readiness.
     #[doc(hidden)]
     fn set_direction(_body: &mut Self::Body, _direction: crate::io::Direction) {}
+    /// The direction of a wait for readiness.
+    #[doc(hidden)]
+    fn direction(_body: &Self::Body) -> Option<crate::io::Direction> {
+        None
+    }
     /// The body, if it is a read's.
     #[doc(hidden)]
     fn read_body(_body: &mut Self::Body) -> Option<&mut ReadBody> {
@@ -252,7 +257,7 @@ pub trait Kind: sealed::Sealed + Sized + Send + 'static {
 macro_rules! kinds {
     ($($(#[$doc:meta])* $K:ident, $Body:ty, $empty:expr, $Outcome:ty, $down:ident, $up:ident, $own:ident
        $(, worked = $worked:ident, leave = $leave:path, settle = $settle:path, transfer = $transfer:path, moved = $moved:expr, total = $total:expr, read = $read:expr)?
-       $(, direction = $direction:expr)?;)+) => {$(
+       $(, set_direction = $set_direction:expr, direction = $direction:expr)?;)+) => {$(
         $(#[$doc])*
         #[derive(Debug)]
         pub enum $K {}
@@ -285,7 +290,10 @@ macro_rules! kinds {
                 fn total(body: &$Body) -> usize { $total(body) }
                 fn read_body(body: &mut $Body) -> Option<&mut ReadBody> { $read(body) }
             )?
-            $( fn set_direction(body: &mut $Body, d: crate::io::Direction) { $direction(body, d) } )?
+            $(
+                fn set_direction(body: &mut $Body, d: crate::io::Direction) { $set_direction(body, d) }
+                fn direction(body: &$Body) -> Option<crate::io::Direction> { $direction(body) }
+            )?
             #[inline]
             fn wrap(cell: Box<Cell<Self>>) -> AnyCell { AnyCell::$K(cell) }
             #[inline]
@@ -320,7 +328,7 @@ kinds! {
     Shutdown, PlainBody, PlainBody::default(), Result<(), Error>, shutdown, shutdown_done, own_shutdown_done;
     /// Waits until a transfer would move something.
     Ready, ReadyBody, ReadyBody::default(), Result<(), Error>, ready, ready_done, own_ready_done,
-        direction = |b: &mut ReadyBody, d| b.direction = d;
+        set_direction = |b: &mut ReadyBody, d| b.direction = d, direction = |b: &ReadyBody| Some(b.direction);
     /// Waits for a link.
     Accept, AcceptBody, AcceptBody::default(), Result<crate::engine::end::Accepted, Error>, accept, accept_done, own_accept_done;
     /// Starts a server.

@@ -129,11 +129,6 @@ impl Plan {
         (top..self.end[usize::from(top)]).contains(&node)
     }
 
-    /// One past the last level of the subtree.
-    pub(crate) fn end(&self, node: u8) -> u8 {
-        self.end[usize::from(node)]
-    }
-
     pub(crate) fn count(&self) -> usize {
         self.parent.len() - 1
     }

@@ -29,8 +29,19 @@ mod modelled {
         pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
             self.0.lock().expect("a model does not poison")
         }
-        pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
-            self.0.try_lock().ok()
+        pub(crate) fn try_lock_for(&self, _: std::time::Duration) -> Option<MutexGuard<'_, T>> {
+            self.try_lock()
+        }
+        pub(crate) fn get_mut(&mut self) -> &mut T {
+            self.0.get_mut().expect("a model does not poison")
+        }
+    }
+
+    pub(crate) struct Waited;
+
+    impl Waited {
+        pub(crate) fn timed_out(&self) -> bool {
+            false
         }
     }
 
@@ -45,6 +56,12 @@ mod modelled {
         }
         pub(crate) fn notify_all(&self) {
             self.0.notify_all();
+        }
+        /// Models have no time: it waits until it is notified.
+        pub(crate) fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, _: std::time::Duration) -> Waited {
+            loom::thread::yield_now();
+            let _ = (&self.0, guard);
+            Waited
         }
     }
 }

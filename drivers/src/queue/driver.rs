@@ -67,6 +67,7 @@ impl xio_core::Driver for Driver {
             | Intercepts::FLUSH
             | Intercepts::SHUTDOWN
             | Intercepts::CLOSE
+            | Intercepts::CLOSE_DONE
             | Intercepts::CONCURRENT_READS
             | Intercepts::CONCURRENT_WRITES
     }
@@ -83,6 +84,7 @@ impl xio_core::Driver for Driver {
             early: o.early,
             borders: false,
             batches: false,
+            max: usize::MAX,
             known: false,
             held: VecDeque::new(),
             bytes: 0,
@@ -95,7 +97,7 @@ impl xio_core::Driver for Driver {
             behind_bytes: 0,
             timer: None,
             due: false,
-            waiting: Vec::new(),
+            waiting: VecDeque::new(),
             failed: None,
             filled: false,
         }))
@@ -108,6 +110,14 @@ enum Waits {
     Close(Held<Close>),
 }
 
+struct Waiting {
+    op: Waits,
+    /// Held writes that go before it.
+    ahead: usize,
+    /// What was written behind goes before it, too.
+    behind: bool,
+}
+
 struct Queue {
     depth: usize,
     high: usize,
@@ -118,6 +128,8 @@ struct Queue {
     /// Whether the stack below has message borders, and whether it takes batches of them.
     borders: bool,
     batches: bool,
+    /// Longest message the stack below takes.
+    max: usize,
     known: bool,
     /// Writes whose owners wait, with their bytes.
     held: VecDeque<(Held<Write>, usize)>,
@@ -135,8 +147,8 @@ struct Queue {
     timer: Option<Timer>,
     /// What is behind is to go as soon as the way is free.
     due: bool,
-    /// Flushes and the like that wait until nothing is left.
-    waiting: Vec<Waits>,
+    /// Flushes and the like that wait until what was here before them has gone.
+    waiting: VecDeque<Waiting>,
     /// The error of a write behind, for the next to ask.
     failed: Option<Error>,
     filled: bool,
@@ -146,11 +158,54 @@ impl Queue {
     fn learn(&mut self, cx: &Cx<'_>) {
         self.borders = cx.caps_below().is_some_and(|c| c.unit.has_borders());
         self.batches = cx.takes_batches();
+        if self.borders {
+            self.max = cx.caps_below().and_then(|c| c.max_message).unwrap_or(usize::MAX);
+        }
         self.known = true;
     }
 
     fn queued(&self) -> usize {
         self.bytes + self.behind_bytes
+    }
+
+    /// Whether anything waits whose owner has been told; an empty message counts.
+    fn has_behind(&self) -> bool {
+        self.behind_bytes > 0 || !self.ends.is_empty()
+    }
+
+    fn is_idle(&self) -> bool {
+        !self.busy && self.held.is_empty() && !self.has_behind()
+    }
+
+    /// Has a flush or the like wait for what is here now.
+    fn wait(&mut self, cx: &mut Cx<'_>, op: Waits) {
+        self.waiting.push_back(Waiting { op, ahead: self.held.len(), behind: self.has_behind() });
+        self.next(cx);
+    }
+
+    /// The held write at `i` has left the line.
+    fn left(&mut self, i: usize, len: usize) {
+        self.bytes -= len;
+        self.waiting.iter_mut().filter(|w| w.ahead > i).for_each(|w| w.ahead -= 1);
+    }
+
+    /// Lets those go that have waited long enough.
+    fn answer(&mut self, cx: &mut Cx<'_>) {
+        while self.waiting.front().is_some_and(|w| w.ahead == 0 && !w.behind) {
+            let Some(w) = self.waiting.pop_front() else { return };
+            match w.op {
+                Waits::Flush(h) => match self.failed.take() {
+                    Some(e) => cx.finish(h, Err(e)),
+                    None => cx.pass_held(h),
+                },
+                Waits::Shutdown(h) => match self.failed.take() {
+                    Some(e) => cx.finish(h, Err(e)),
+                    None => cx.pass_held(h),
+                },
+                // It reports what failed when it comes back.
+                Waits::Close(h) => cx.pass_held(h),
+            }
+        }
     }
 
     /// Puts a write into the batch that goes behind.
@@ -178,10 +233,11 @@ impl Queue {
     }
 
     fn send_behind(&mut self, cx: &mut Cx<'_>) {
-        if self.busy || self.behind_bytes == 0 {
-            self.due = self.behind_bytes > 0;
+        if self.busy || !self.has_behind() {
+            self.due = self.has_behind();
             return;
         }
+        self.waiting.iter_mut().for_each(|w| w.behind = false);
         self.due = false;
         self.timer = None;
         self.busy = true;
@@ -198,18 +254,18 @@ impl Queue {
         if self.busy {
             return;
         }
-        if self.behind_bytes > 0
-            && (self.due || self.behind_bytes >= self.batch || !self.waiting.is_empty() || !self.held.is_empty())
-        {
+        self.answer(cx);
+        let asked = self.due || !self.waiting.is_empty() || !self.held.is_empty();
+        if self.has_behind() && (asked || self.behind_bytes >= self.batch) {
             return self.send_behind(cx);
         }
         while let Some((held, len)) = self.held.pop_front() {
-            self.bytes -= len;
+            self.left(0, len);
             if !cx.is_live(&held) {
                 drop(held);
                 continue;
             }
-            if self.may_join(cx, &held) {
+            if self.may_join(cx, &held, len) {
                 self.join(cx, held, len);
             } else {
                 self.busy = true;
@@ -217,17 +273,8 @@ impl Queue {
             }
             break;
         }
-        if !self.busy && self.behind_bytes == 0 {
-            for w in self.waiting.drain(..) {
-                let failed = self.failed.take();
-                match (w, failed) {
-                    (Waits::Flush(h), Some(e)) => cx.finish(h, Err(e)),
-                    (Waits::Shutdown(h), Some(e)) => cx.finish(h, Err(e)),
-                    (Waits::Flush(h), None) => cx.pass_held(h),
-                    (Waits::Shutdown(h), None) => cx.pass_held(h),
-                    (Waits::Close(h), _) => cx.pass_held(h),
-                }
-            }
+        if !self.busy {
+            self.answer(cx);
         }
         self.mark(cx);
     }
@@ -243,8 +290,9 @@ impl Queue {
         }
     }
 
-    fn may_join(&self, cx: &mut Cx<'_>, first: &Held<Write>) -> bool {
-        if self.borders && !self.batches {
+    fn may_join(&self, cx: &mut Cx<'_>, first: &Held<Write>, len: usize) -> bool {
+        // One that is too long fails, and is to fail alone.
+        if self.borders && !self.batches || len > self.max {
             return false;
         }
         let attrs = match cx.held_write(first) {
@@ -252,7 +300,7 @@ impl Queue {
             None => return false,
         };
         match self.held.front() {
-            Some((second, _)) => cx.held_write(second).is_some_and(|(_, a)| *a == attrs),
+            Some((second, len)) => *len <= self.max && cx.held_write(second).is_some_and(|(_, a)| *a == attrs),
             None => false,
         }
     }
@@ -286,12 +334,12 @@ impl Queue {
             }
             while let Some((held, len)) = self.held.front() {
                 let (live, len) = (cx.is_live(held), *len);
-                let same = live && cx.held_write(held).is_some_and(|(_, a)| *a == attrs);
+                let same = live && len <= self.max && cx.held_write(held).is_some_and(|(_, a)| *a == attrs);
                 if live && !same {
                     break;
                 }
                 let Some((held, _)) = self.held.pop_front() else { break };
-                self.bytes -= len;
+                self.left(0, len);
                 if live {
                     next = Some((held, len));
                     break;
@@ -325,15 +373,15 @@ impl Level for Queue {
         }
         let len = op.len();
         let fits = self.queued() == 0 || self.queued() + len <= self.high;
-        if self.early && self.held.is_empty() && fits && (!self.borders || self.batches) {
-            if self.behind_bytes > 0 && self.behind_attrs != *op.attrs() {
+        if self.early && self.held.is_empty() && fits && (!self.borders || self.batches && len <= self.max) {
+            if self.has_behind() && self.behind_attrs != *op.attrs() {
                 self.send_behind(cx);
             }
-            if self.behind_bytes == 0 || self.behind_attrs == *op.attrs() {
+            if !self.has_behind() || self.behind_attrs == *op.attrs() {
                 return self.put_behind(cx, op);
             }
         }
-        if !self.busy && self.held.is_empty() && self.behind_bytes == 0 {
+        if self.is_idle() {
             self.busy = true;
             return op.pass();
         }
@@ -377,20 +425,18 @@ impl Level for Queue {
     }
 
     fn flush<'o>(&mut self, cx: &mut Cx<'_>, op: Op<'o, Flush>) -> Flow<'o> {
-        if self.busy || self.queued() > 0 || self.failed.is_some() || !self.held.is_empty() {
+        if !self.is_idle() || self.failed.is_some() {
             let (held, flow) = op.hold(cx);
-            self.waiting.push(Waits::Flush(held));
-            self.next(cx);
+            self.wait(cx, Waits::Flush(held));
             return flow;
         }
         op.pass()
     }
 
     fn shutdown<'o>(&mut self, cx: &mut Cx<'_>, op: Op<'o, Shutdown>) -> Flow<'o> {
-        if self.busy || self.queued() > 0 || self.failed.is_some() || !self.held.is_empty() {
+        if !self.is_idle() || self.failed.is_some() {
             let (held, flow) = op.hold(cx);
-            self.waiting.push(Waits::Shutdown(held));
-            self.next(cx);
+            self.wait(cx, Waits::Shutdown(held));
             return flow;
         }
         op.pass()
@@ -398,27 +444,40 @@ impl Level for Queue {
 
     fn close<'o>(&mut self, cx: &mut Cx<'_>, op: Op<'o, Close>) -> Flow<'o> {
         self.timer = None;
-        if op.mode() != xio_core::CloseMode::Abort && self.behind_bytes > 0 {
+        if op.mode() != xio_core::CloseMode::Abort && self.has_behind() {
             let (held, flow) = op.hold(cx);
-            self.waiting.push(Waits::Close(held));
-            self.next(cx);
+            self.wait(cx, Waits::Close(held));
             return flow;
         }
         op.pass()
     }
 
-    fn cancel(&mut self, cx: &mut Cx<'_>, id: OpId, _: Reason) -> Cancel {
-        if self.riders.iter().any(|h| h.id() == id) {
+    fn close_done<'o>(&mut self, _: &mut Cx<'_>, op: Op<'o, Close>) -> Flow<'o> {
+        // The last chance to say that something written behind was lost.
+        match self.failed.take() {
+            Some(e) if op.mode() != xio_core::CloseMode::Abort && op.error().is_none() => op.failed(e),
+            _ => op.finished(),
+        }
+    }
+
+    fn cancel(&mut self, cx: &mut Cx<'_>, id: OpId, reason: Reason) -> Cancel {
+        if let Some(i) = self.riders.iter().position(|h| h.id() == id) {
+            if reason == Reason::TimedOut {
+                // The others ride on.
+                let held = self.riders.remove(i);
+                let text = "its bytes are on their way with those of other writes";
+                cx.finish(held, Err(Error::new(ErrorKind::TimedOut).detail(text)));
+            }
             // Its bytes are on their way; it has its real result soon.
             return Cancel::Keep;
         }
         if let Some(i) = self.held.iter().position(|(h, _)| h.id() == id) {
             if let Some((_, len)) = self.held.remove(i) {
-                self.bytes -= len;
+                self.left(i, len);
             }
             self.mark(cx);
         }
-        self.waiting.retain(|w| match w {
+        self.waiting.retain(|w| match &w.op {
             Waits::Flush(h) => h.id() != id,
             Waits::Shutdown(h) => h.id() != id,
             Waits::Close(h) => h.id() != id,

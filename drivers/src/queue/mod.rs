@@ -9,11 +9,11 @@
 //! A write finishes when the level below has finished it. With `early` it finishes as soon as it is
 //! in the queue: the queue then writes behind, in batches of `batch` bytes, and sends what is left
 //! after `linger`, on a flush, a shutdown, a close, or when a read goes down. An error of a write
-//! behind is reported by the next write or flush.
+//! behind is reported by the next write, flush, shutdown or orderly close.
 //!
 //! # Contract notes
 //! A queued write can be cancelled and timed out at any moment before its batch is on its way; from
-//! then on it has its real result. Events: `Filled` when the queue rises over `high`, `Drained` when
+//! then on it has its real result, or `TimedOut` while its bytes still go out. Events: `Filled` when the queue rises over `high`, `Drained` when
 //! it falls under `low`.
 
 mod driver;

@@ -6,7 +6,7 @@ use serde_json::json;
 use xio_stacks::Engine;
 use xio_stacks::core::schema::{Raw, Value, ValueKind};
 
-use crate::exit::{Outcome, say};
+use crate::exit::{Failure, Outcome, say};
 use crate::interrupt;
 use crate::relay::{self, Input, Moved, abort};
 use crate::render::{Ui, bytes, time};
@@ -45,6 +45,9 @@ The other end: xio listen frame/tcp 127.0.0.1:7000";
 impl Cat {
     pub(crate) fn run(&self, ui: &Ui) -> Outcome {
         let target = self.target.bind()?;
+        if !target.stack.caps().connects {
+            return Err(Failure::Usage(format!("the stack `{}` cannot connect", target.spec)));
+        }
         let engine = Engine::new()?;
         interrupt::watch()?;
         let mut open = engine.open(&target.stack, target.contact).deadline(self.connect_timeout);

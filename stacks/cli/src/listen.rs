@@ -65,6 +65,9 @@ Examples:
 impl Listen {
     pub(crate) fn run(&self, ui: &Ui) -> Outcome {
         let target = self.target.bind()?;
+        if !target.stack.caps().accepts {
+            return Err(Failure::Usage(format!("the stack `{}` cannot listen", target.spec)));
+        }
         let engine = Engine::new()?;
         interrupt::watch()?;
         let server = engine.listen(&target.stack, target.contact).wait()?;

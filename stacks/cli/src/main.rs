@@ -59,25 +59,18 @@ Examples:
 Put specs in single quotes; a shell leaves them alone there.
 Exit codes: 0 done, 1 I/O failed, 2 bad usage or spec, 130 Ctrl-C.";
 
+/// Each says what it does on the type it holds.
 #[derive(Subcommand)]
 enum Command {
-    /// Send a file through a stack to another process and back, and show what happens
     Demo(demo::Demo),
     #[command(hide = true)]
     DemoPeer(demo::Peer),
-    /// List the drivers, or describe one
     Drivers(drivers::Drivers),
-    /// Say whether a spec makes a stack that works
     Check(check::Check),
-    /// Draw a stack: levels, ids, options, what each gives and needs
     Explain(explain::Explain),
-    /// Print a spec in its canonical form
     Fmt(fmt::Fmt),
-    /// Connect: stdin goes out, what comes goes to stdout
     Cat(cat::Cat),
-    /// Listen: like cat for whoever connects, or echo, or count
     Listen(listen::Listen),
-    /// Measure a stack beside the plain thing it stands for
     Bench(bench::Bench),
 }
 

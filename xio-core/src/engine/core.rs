@@ -95,6 +95,8 @@ pub(crate) struct Entry {
     pub(crate) gated: u8,
     /// Number of its last pool job, so that a late one is told from the present one.
     pub(crate) job: u8,
+    /// Number of its last hold, so that a stale token is told from the present one.
+    pub(crate) hold: u8,
     pub(crate) cancel: Option<Reason>,
     pub(crate) state: State,
     pub(crate) cell: Option<AnyCell>,
@@ -153,6 +155,13 @@ pub(crate) struct NodeState {
     pub(crate) busy: [u16; 2],
 }
 
+/// A level that gave itself up, or whose write side stopped inside a message.
+pub(crate) struct Failed {
+    pub(crate) node: u8,
+    pub(crate) error: Error,
+    pub(crate) writes_only: bool,
+}
+
 type Listener = Box<dyn FnMut(&Event) + Send>;
 
 /// What lies undisturbed most of the time; made when first needed.
@@ -160,7 +169,8 @@ type Listener = Box<dyn FnMut(&Event) + Send>;
 pub(crate) struct Rare {
     pub(crate) inbox: Vec<(u8, VecDeque<Chunk>)>,
     pub(crate) inbox_limit: usize,
-    pub(crate) failed: Vec<(u8, Error)>,
+    /// Levels that are of no use any more.
+    pub(crate) failed: Vec<Failed>,
     pub(crate) on_stop: Vec<Box<dyn FnOnce() + Send>>,
     pub(crate) on_free: Vec<Box<dyn FnOnce() + Send>>,
     pub(crate) on_event: Option<Listener>,
@@ -342,7 +352,7 @@ impl Drop for Core {
         if let Some(rare) = &mut tree.inner.rare {
             // Free tasks run last in, first out.
             while let Some(f) = rare.on_free.pop() {
-                f();
+                let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(f));
             }
         }
     }
@@ -363,6 +373,7 @@ impl Inner {
             at,
             gated: 0,
             job: 0,
+            hold: 0,
             cancel: None,
             state,
             cell: None,
@@ -375,6 +386,12 @@ impl Inner {
     #[inline]
     pub(crate) fn entry(&mut self, id: OpId) -> Option<&mut Entry> {
         self.ops.get_mut(id.slot as usize).filter(|e| e.generation == id.generation)
+    }
+
+    /// The entry of an op that a token stands for, while the token is its last.
+    #[inline]
+    pub(crate) fn held(&mut self, (id, hold): (OpId, u8)) -> Option<&mut Entry> {
+        self.entry(id).filter(|e| e.hold == hold)
     }
 
     /// Puts an op away in a state.
@@ -518,6 +535,16 @@ impl Inner {
                 self.q.make().runq.push_back(Task::Op(id));
             }
         }
+    }
+
+    /// The level on the way to `at` that gave itself up, and why.
+    #[cold]
+    pub(crate) fn given_up(&self, plan: &Plan, kind: OpKind, at: u8, origin: u8) -> Option<(u8, Error)> {
+        let failed = &self.rare.as_ref()?.failed;
+        let f = failed.iter().find(|f| {
+            f.node > origin && plan.within(at, f.node) && (!f.writes_only || kind == OpKind::Write)
+        })?;
+        Some((f.node, f.error.clone()))
     }
 
     pub(crate) fn place(&self, node: u8) -> Option<Place> {

@@ -25,7 +25,7 @@ use crate::engine::timers::Due;
 use crate::error::{Error, ErrorKind};
 use crate::handle::{ListenCall, OpenCall};
 use crate::level::Reason;
-use crate::reactor::{Epoll, Reactor, Waiter};
+use crate::reactor::{Bell, Epoll, Reactor, Waiter};
 use crate::stack::Stack;
 use crate::sync::{Arc, Ordering};
 use crate::time::Time;
@@ -249,13 +249,17 @@ impl std::fmt::Debug for Engine {
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        self.shared.stop(&Error::stopped());
-        if let Some(t) = self.thread.take() {
-            // The last handle may go in a callback on the engine's own thread.
-            if t.thread().id() != std::thread::current().id() {
-                let _ = t.join();
+        let (shared, thread) = (self.shared.clone(), self.thread.take());
+        // The last handle may go inside a level, under a lock that the stop needs.
+        post::when_free(Box::new(move || {
+            shared.stop(&Error::stopped());
+            if let Some(t) = thread {
+                // Or in a callback on the engine's own thread.
+                if t.thread().id() != std::thread::current().id() {
+                    let _ = t.join();
+                }
             }
-        }
+        }));
     }
 }
 
@@ -279,8 +283,25 @@ impl Shared {
 
 /// One turn of an engine.
 pub(crate) fn turn(shared: &Arc<Shared>, timeout: Option<Duration>) -> usize {
-    let _turning = shared.turning.lock();
-    let _engine = EngineThread::enter();
+    // Where time is virtual, waiting for the turn must not take any.
+    let limit = timeout.filter(|_| !shared.reactor.is_virtual());
+    let Some(_turning) = shared.take_turn(limit) else { return 0 };
+    turn_now(shared, timeout)
+}
+
+/// Turns the engine for a blocking caller, or waits for its bell while another thread does.
+pub(crate) fn turn_or_wait(shared: &Arc<Shared>, bell: &Arc<Bell>, timeout: Option<Duration>) {
+    if shared.reactor.is_virtual() {
+        turn(shared, timeout);
+    } else if let Some(_turning) = shared.take_turn(Some(Duration::ZERO)) {
+        turn_now(shared, timeout);
+    } else {
+        shared.follow(bell, timeout);
+    }
+}
+
+fn turn_now(shared: &Arc<Shared>, timeout: Option<Duration>) -> usize {
+    let _engine = EngineThread::enter(shared);
     let mut ran = due(shared);
     let mut ready: Vec<Waiter> = Vec::new();
     let timeout = if ran > 0 || !shared.injected.is_empty() || shared.stopped.load(Ordering::Acquire) {
@@ -374,5 +395,5 @@ impl Tree {
 
 /// Whether a blocking call may be made here.
 pub(crate) fn may_block() -> Result<(), Error> {
-    if post::in_engine_callback() { Err(Error::new(ErrorKind::InCallback)) } else { Ok(()) }
+    if post::in_engine_callback() || post::in_level() { Err(Error::new(ErrorKind::InCallback)) } else { Ok(()) }
 }

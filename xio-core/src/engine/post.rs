@@ -9,6 +9,7 @@ use std::ops::{Deref, DerefMut};
 
 use crate::engine::core::{Core, Signal, Tree};
 use crate::engine::run::Turn;
+use crate::engine::shared::Shared;
 use crate::error::{Error, ErrorKind};
 use crate::op::OpId;
 use crate::sync::{Arc, MutexGuard, Ordering};
@@ -18,9 +19,9 @@ const TURN_CALLS: usize = 256;
 
 /// What a token asks of its handle.
 pub(crate) enum Post {
-    Retry(OpId),
-    Fail(OpId, Error),
-    Dropped(OpId),
+    Retry(OpId, u8),
+    Fail(OpId, u8, Error),
+    Dropped(OpId, u8),
     Woken(u8),
     /// The last user of the handle has gone.
     LastUser,
@@ -33,11 +34,14 @@ thread_local! {
     static CALLING: Flag<bool> = const { Flag::new(false) };
     static SETTLING: Flag<bool> = const { Flag::new(false) };
     static CALLS: Flag<usize> = const { Flag::new(0) };
-    static ENGINE: Flag<bool> = const { Flag::new(false) };
+    /// The engine that this thread turns, by its address; 0: none.
+    static ENGINE: Flag<usize> = const { Flag::new(0) };
     /// Whether `POSTS` holds anything; cheaper to look at.
     static POSTED: Flag<bool> = const { Flag::new(false) };
     static POSTS: RefCell<VecDeque<(Arc<Core>, Post)>> = const { RefCell::new(VecDeque::new()) };
     static CALLERS: RefCell<VecDeque<Arc<Core>>> = const { RefCell::new(VecDeque::new()) };
+    /// What is to be done when this thread has let its lock go.
+    static LATER: RefCell<Vec<Box<dyn FnOnce()>>> = const { RefCell::new(Vec::new()) };
     /// Handles with requests that callbacks made.
     static PUMPS: RefCell<VecDeque<Arc<Core>>> = const { RefCell::new(VecDeque::new()) };
 }
@@ -51,7 +55,8 @@ pub(crate) struct Lane<'a> {
 impl<'a> Lane<'a> {
     #[inline]
     pub(crate) fn enter(core: &'a Arc<Core>) -> Self {
-        debug_assert!(!IN_LANE.get(), "a thread takes one handle's lock at a time");
+        // A level that called its own handle would wait for itself.
+        assert!(!IN_LANE.get(), "a thread takes one handle's lock at a time");
         let tree = core.lock();
         IN_LANE.set(true);
         Self { core, tree }
@@ -100,8 +105,11 @@ impl<'a> Lane<'a> {
         drop(self);
         for s in signals {
             match s {
-                Signal::Bell(b) => b.ring(),
-                Signal::Waker(w) => w.wake(),
+                Signal::Bell(b) => {
+                    b.ring();
+                    core.shared.wake_turner();
+                }
+                Signal::Waker(w) => drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| w.wake()))),
                 Signal::Free(core) => drop(core),
             }
         }
@@ -148,15 +156,25 @@ pub(crate) fn post(core: Arc<Core>, post: Post) {
     apply(&core, post);
 }
 
+/// Runs `f` at once, or when this thread has let its lock go.
+pub(crate) fn when_free(f: Box<dyn FnOnce()>) {
+    if IN_LANE.get() {
+        let _ = LATER.try_with(|l| l.borrow_mut().push(f));
+        POSTED.set(true);
+    } else {
+        f();
+    }
+}
+
 fn apply(core: &Arc<Core>, post: Post) {
     if matches!(post, Post::LastUser) {
         return crate::handle::close_unheld(core);
     }
     let mut lane = Lane::enter(core);
     match post {
-        Post::Retry(id) => lane.token_retry(id),
-        Post::Fail(id, e) => lane.token_fail(id, e),
-        Post::Dropped(id) => lane.token_fail(id, Error::new(ErrorKind::Dropped)),
+        Post::Retry(id, hold) => lane.token_retry((id, hold)),
+        Post::Fail(id, hold, e) => lane.token_fail((id, hold), e),
+        Post::Dropped(id, hold) => lane.token_fail((id, hold), Error::new(ErrorKind::Dropped)),
         Post::LastUser => {}
         Post::Woken(node) => lane.inner.q.make().runq.push_back(crate::engine::core::Task::Woken(node)),
     }
@@ -174,6 +192,9 @@ fn settle() {
         apply(&core, p);
     }
     DRAINING.set(false);
+    while let Some(f) = LATER.with_borrow_mut(Vec::pop) {
+        f();
+    }
     if SETTLING.replace(true) {
         return;
     }
@@ -203,12 +224,17 @@ fn pump_next() -> bool {
 }
 
 /// A callback is about to block: what it and others have submitted must be on its way.
-pub(crate) fn before_wait() {
+/// Whether anything was.
+pub(crate) fn before_wait() -> bool {
+    let mut any = false;
     if CALLING.get() {
         CALLING.set(false);
-        while pump_next() {}
+        while pump_next() {
+            any = true;
+        }
         CALLING.set(true);
     }
+    any
 }
 
 /// Whether requests made now are tried once the callbacks have run.
@@ -229,7 +255,7 @@ fn call_back(core: &Arc<Core>) {
     loop {
         let calls = CALLS.get();
         let shared = &core.shared;
-        let full = calls >= TURN_CALLS && !ENGINE.get() && shared.own_thread && !shared.stopped.load(Ordering::Acquire);
+        let full = calls >= TURN_CALLS && ENGINE.get() == 0 && shared.own_thread && !shared.stopped.load(Ordering::Acquire);
         CALLS.set(calls + 1);
         let mut lane = Lane::enter(core);
         let next = if full { None } else { lane.next_call() };
@@ -259,15 +285,25 @@ fn discard(levels: Vec<Box<dyn crate::level::Level>>) {
 
 /// Whether this thread runs a callback for an engine.
 pub(crate) fn in_engine_callback() -> bool {
-    ENGINE.get() && CALLING.get()
+    ENGINE.get() != 0 && CALLING.get()
+}
+
+/// Whether a level runs on this thread.
+pub(crate) fn in_level() -> bool {
+    IN_LANE.get()
+}
+
+/// Whether this thread turns this engine.
+pub(crate) fn turns(shared: &Shared) -> bool {
+    ENGINE.get() == std::ptr::from_ref(shared).addr()
 }
 
 /// Marks this thread as turning an engine while the guard lives.
-pub(crate) struct EngineThread(bool);
+pub(crate) struct EngineThread(usize);
 
 impl EngineThread {
-    pub(crate) fn enter() -> Self {
-        Self(ENGINE.replace(true))
+    pub(crate) fn enter(shared: &Shared) -> Self {
+        Self(ENGINE.replace(std::ptr::from_ref(shared).addr()))
     }
 }
 

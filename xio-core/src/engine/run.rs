@@ -7,7 +7,7 @@ use crate::buffer::Chunk;
 use crate::cx::{Cx, Event};
 use crate::driver::OpKind;
 use crate::engine::cells;
-use crate::engine::core::{Core, Early, Entry, Inner, State, Status, Step, Task, Tree};
+use crate::engine::core::{Core, Early, Entry, Failed, Inner, State, Status, Step, Task, Tree};
 use crate::engine::end::End;
 use crate::engine::post::post;
 use crate::engine::pump::{Attempt, attempt, stopped};
@@ -288,11 +288,11 @@ impl Tree {
         }
     }
 
-    pub(crate) fn token_retry(&mut self, id: OpId) {
-        match self.inner.entry(id) {
+    pub(crate) fn token_retry(&mut self, hold: (OpId, u8)) {
+        match self.inner.held(hold) {
             Some(Entry { state: State::Held(node), .. }) => {
                 let node = *node;
-                self.ready(id, Step::Again(node));
+                self.ready(hold.0, Step::Again(node));
             }
             Some(e) if matches!(e.state, State::Ready(_)) && (e.cell.is_none() || e.state.holder().is_some()) => {
                 e.more().early = Some(Early::Retry);
@@ -301,11 +301,11 @@ impl Tree {
         }
     }
 
-    pub(crate) fn token_fail(&mut self, id: OpId, error: Error) {
-        match self.inner.entry(id) {
+    pub(crate) fn token_fail(&mut self, hold: (OpId, u8), error: Error) {
+        match self.inner.held(hold) {
             Some(Entry { state: State::Held(node), .. }) => {
                 let node = *node;
-                self.finish_parked(id, node, Some(error));
+                self.finish_parked(hold.0, node, Some(error));
             }
             Some(e) if e.state.holder().is_some() => e.more().early = Some(Early::Finish(Err(error))),
             _ => {}
@@ -317,9 +317,9 @@ impl Tree {
         let id = cell.head.id;
         if cell.head.role == Role::Unwind {
             let serves = cell.head.serves;
-            // Whatever the close came to: nothing there is closed twice.
+            // Whatever the close came to: nothing is closed twice.
             if let Some(child) = self.plan.child(cell.head.origin, cell.head.own_branch) {
-                (child..self.plan.end(child)).for_each(|n| self.inner.nodes[usize::from(n)].opened = false);
+                self.inner.nodes[usize::from(child)].opened = false;
             }
             self.inner.free_id(&self.plan, id);
             if let Some(Entry { state: State::Unwind(step), .. }) = self.inner.entry(serves) {
@@ -509,7 +509,7 @@ impl Tree {
     fn fail_node(&mut self, node: u8, error: Error) {
         let place = self.inner.place(node);
         let error = error.at(OpKind::Read, || place);
-        self.inner.rare().failed.push((node, error.clone()));
+        self.inner.rare().failed.push(Failed { node, error: error.clone(), writes_only: false });
         let plan = self.plan.clone();
         let ids: Vec<OpId> = self
             .inner
@@ -634,7 +634,7 @@ impl Tree {
             }
             _ => return,
         };
-        self.inner.rare().failed.push((at, error));
+        self.inner.rare().failed.push(Failed { node: at, error, writes_only: true });
     }
 
     /// Stops what keeps a close from going on.
@@ -682,6 +682,9 @@ impl Tree {
         let key = self.inner.shared.timers.deadline(again, self.inner.me.clone(), id);
         let Some(entry) = self.inner.entry(id) else { return };
         entry.more().timer = Some((again, key));
+        // A level that keeps a close has not done what it had to do first.
+        let error = matches!(entry.state, State::Held(_))
+            .then(|| Error::new(ErrorKind::TimedOut).detail("the close was forced while a level held it"));
         let step = match entry.state {
             State::Barrier(step) => Some(step),
             State::Held(_) | State::Armed(..) | State::Io => None,
@@ -703,25 +706,25 @@ impl Tree {
             None => {
                 let at = self.inner.entry(id).map_or(USER, |e| e.at);
                 self.inner.disarm(id);
-                self.finish_parked(id, at, None);
+                self.finish_parked(id, at, error);
             }
         }
     }
 
     /// Closes what a failed open left open below `node`, branch by branch.
     fn unwind<K: Kind>(&mut self, cell: Box<Cell<K>>, node: u8) {
-        let Some(branch) = self.inner.opened_below(&self.plan, node) else {
+        let Some((origin, branch)) = self.inner.opened_below(&self.plan, node) else {
             return self.advance(cell, Step::Leave(node));
         };
         let id = self.inner.park(&self.plan, cell, State::Unwind(Step::Leave(node)));
         let mut close = Cell::<Close>::boxed();
         close.body.mode = CloseMode::Abort;
         close.head.role = Role::Unwind;
-        close.head.origin = node;
-        close.head.at = node;
+        close.head.origin = origin;
+        close.head.at = origin;
         close.head.own_branch = branch;
         close.head.serves = id;
-        let first = self.plan.branch_entry(OpKind::Close, node, branch).unwrap_or(crate::plan::END);
+        let first = self.plan.branch_entry(OpKind::Close, origin, branch).unwrap_or(crate::plan::END);
         self.advance(close, Step::Enter(first));
     }
 
@@ -1091,7 +1094,7 @@ impl Inner {
         if failed.is_empty() || !matches!(e.kind, OpKind::Write) {
             return None;
         }
-        failed.iter().find(|(n, _)| *n == e.at).map(|(_, e)| e.clone())
+        failed.iter().find(|f| f.node == e.at).map(|f| f.error.clone())
     }
 
     /// Notes that bytes moved, for idle limits.
@@ -1127,13 +1130,12 @@ impl Inner {
         }
     }
 
-    /// The first branch below `node` that has an open level.
-    pub(crate) fn opened_below(&self, plan: &crate::plan::Plan, node: u8) -> Option<u8> {
+    /// The first open level below `node`, as a branch of the level above it.
+    pub(crate) fn opened_below(&self, plan: &crate::plan::Plan, node: u8) -> Option<(u8, u8)> {
         (0..plan.branches(node)).find_map(|b| {
             let b = u8::try_from(b).ok()?;
             let child = plan.child(node, b)?;
-            let any = (child..plan.end(child)).any(|n| self.nodes[usize::from(n)].opened);
-            any.then_some(b)
+            if self.nodes[usize::from(child)].opened { Some((node, b)) } else { self.opened_below(plan, child) }
         })
     }
 

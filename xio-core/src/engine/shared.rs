@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Weak;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use crossbeam::queue::{ArrayQueue, SegQueue};
@@ -10,8 +11,8 @@ use crossbeam::queue::{ArrayQueue, SegQueue};
 use crate::engine::core::Core;
 use crate::engine::pool::Pool;
 use crate::engine::timers::Timers;
-use crate::reactor::Reactor;
-use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering};
+use crate::reactor::{Bell, Reactor};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering};
 use crate::time::Time;
 
 pub(crate) struct Shared {
@@ -31,7 +32,22 @@ pub(crate) struct Shared {
     pub(crate) own_thread: bool,
     several_cpus: bool,
     /// Held by whoever turns the engine.
-    pub(crate) turning: Mutex<()>,
+    turning: Mutex<()>,
+    /// Blocking callers that wait while another thread turns the engine.
+    followers: Mutex<Vec<Arc<Bell>>>,
+}
+
+/// The right to turn an engine. Given up, it is offered to those who wait for it.
+pub(crate) struct Turning<'a> {
+    shared: &'a Shared,
+    guard: Option<MutexGuard<'a, ()>>,
+}
+
+impl Drop for Turning<'_> {
+    fn drop(&mut self) {
+        self.guard = None;
+        self.shared.followers.lock().iter().for_each(|b| b.ring());
+    }
 }
 
 impl Shared {
@@ -49,6 +65,7 @@ impl Shared {
             own_thread,
             several_cpus: std::thread::available_parallelism().is_ok_and(|n| n.get() > 1),
             turning: Mutex::new(()),
+            followers: Mutex::new(Vec::new()),
         }
     }
 
@@ -81,6 +98,33 @@ impl Shared {
     /// Ends that.
     pub(crate) fn release(&self, key: u64) -> Option<Arc<Core>> {
         self.closing.lock().remove(&key)
+    }
+
+    /// Waits for its turn to turn the engine, at most so long.
+    pub(crate) fn take_turn(&self, timeout: Option<Duration>) -> Option<Turning<'_>> {
+        let guard = match timeout {
+            Some(t) => self.turning.try_lock_for(t)?,
+            None => self.turning.lock(),
+        };
+        Some(Turning { shared: self, guard: Some(guard) })
+    }
+
+    /// Waits for the bell while another thread turns the engine.
+    pub(crate) fn follow(&self, bell: &Arc<Bell>, timeout: Option<Duration>) {
+        self.followers.lock().push(bell.clone());
+        // Whoever turned may have ended before we were on the list.
+        if self.take_turn(Some(Duration::ZERO)).is_none() {
+            bell.wait(timeout);
+        }
+        bell.take_ring();
+        self.followers.lock().retain(|b| !Arc::ptr_eq(b, bell));
+    }
+
+    /// Wakes a blocking caller that turns the engine itself and so does not hear its bell.
+    pub(crate) fn wake_turner(&self) {
+        if !self.own_thread && !crate::engine::post::turns(self) {
+            self.reactor.wake();
+        }
     }
 
     /// Leaves the rest of a handle's requests to the engine's next turn.

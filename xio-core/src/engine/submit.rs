@@ -9,13 +9,13 @@ use std::time::Instant;
 
 use crate::driver::OpKind;
 use crate::engine::cells;
-use crate::engine::core::{Core, State, Status, Step, Tree};
+use crate::engine::core::{Core, Failed, State, Status, Step, Tree};
 use crate::engine::end::End;
 use crate::engine::post::{Lane, before_wait, defers};
 use crate::engine::pump::{Attempt, attempt, stopped};
 use crate::engine::run::side_of;
 use crate::engine::walk::Stop;
-use crate::engine::{may_block, turn};
+use crate::engine::{may_block, turn_or_wait};
 use crate::error::{Error, ErrorKind};
 use crate::io::{Direction, Io, Sock};
 use crate::level::Reason;
@@ -37,6 +37,8 @@ const SLOW_READS: u8 = 16;
 pub(crate) struct Waiting {
     bell: OnceCell<Arc<Bell>>,
     until: Time,
+    /// How long it may wait without a byte.
+    idle: std::cell::Cell<Option<std::time::Duration>>,
 }
 
 /// Starts an op whose cell is set up.
@@ -73,6 +75,10 @@ pub(crate) fn start<'a, K: Kind>(
         }
     }
     match K::KIND {
+        OpKind::Ready if lane.has_leftover(&cell) => {
+            lane.leave_quiet();
+            return Started::Done(cell);
+        }
         OpKind::Close => lane.inner.status = Status::Closing,
         OpKind::Shutdown => lane.inner.shut = true,
         _ => {}
@@ -99,7 +105,7 @@ pub(crate) fn start<'a, K: Kind>(
                 let slow = waiting.filter(|_| K::KIND == OpKind::Read && lane.inner.slow_reads > 0);
                 if let Some(w) = slow {
                     lane.inner.slow_reads -= 1;
-                    lane.listen_for(id, w.bell());
+                    lane.listen_for::<K>(id, w);
                 }
                 let slow = slow.is_some();
                 if lane.inner.nothing_to_do() {
@@ -208,7 +214,7 @@ fn pump<'a, K: Kind>(
                     if K::KIND == OpKind::Read {
                         lane.inner.slow_reads = SLOW_READS;
                     }
-                    if lane.listen_for(id, w.bell()) {
+                    if lane.listen_for::<K>(id, w) {
                         w.bell().ring();
                     }
                     lane.leave_quiet();
@@ -231,12 +237,14 @@ fn wait_here<'a, K: Kind>(
     sock: &Sock,
     direction: Direction,
 ) -> Option<Pumped<'a>> {
-    let timeout = w.timeout(core);
+    before_wait();
+    let until = w.idle.get().map_or(w.until, |d| w.until.min(core.shared.now() + d));
+    let timeout = (until != Time::NEVER).then(|| until.since(core.shared.now()));
     if sock.0.wait_here(direction, w.bell(), timeout).is_none() {
         return Some(Pumped::Park(Lane::enter(core), Attempt::Block(sock.clone(), direction)));
     }
     let rung = w.bell().take_ring();
-    let late = w.until != Time::NEVER && core.shared.now() >= w.until;
+    let late = until != Time::NEVER && core.shared.now() >= until;
     if !rung && !late {
         return None;
     }
@@ -267,10 +275,6 @@ impl Waiting {
     fn bell(&self) -> &Arc<Bell> {
         self.bell.get_or_init(Bell::mine)
     }
-
-    fn timeout(&self, core: &Core) -> Option<std::time::Duration> {
-        (self.until != Time::NEVER).then(|| self.until.since(core.shared.now()))
-    }
 }
 
 impl Tree {
@@ -299,9 +303,10 @@ impl Tree {
         if let Some(rare) = &inner.rare {
             let side = side_of(K::KIND);
             if side.is_some() && !rare.failed.is_empty() {
-                let leads = |n: u8| self.plan.leaf(1) == n || n == 1;
-                if let Some((_, e)) = rare.failed.iter().find(|(n, _)| leads(*n)) {
-                    return Some(e.clone());
+                // In a tree another branch may still do; the loop looks where an op goes.
+                let leads = |n: u8| usize::from(n) == self.plan.count() && self.plan.leaf(1) == n || n == 1;
+                if let Some(f) = rare.failed.iter().find(|f| leads(f.node)) {
+                    return Some(f.error.clone());
                 }
             }
         }
@@ -327,10 +332,11 @@ impl Tree {
     }
 
     /// From now on a cancel of the op rings this bell. Whether one came before.
-    fn listen_for(&mut self, id: OpId, bell: &Arc<Bell>) -> bool {
+    fn listen_for<K: Kind>(&mut self, id: OpId, w: &Waiting) -> bool {
+        w.idle.set(side_of(K::KIND).and_then(|side| self.inner.rare.as_ref()?.idle[side]));
         match self.inner.entry(id) {
             Some(e) => {
-                e.state = State::Out(Some(bell.clone()));
+                e.state = State::Out(Some(w.bell().clone()));
                 e.cancel.is_some()
             }
             None => true,
@@ -355,6 +361,12 @@ impl Tree {
             cell.head.error = Some(e.at(K::KIND, || place));
         }
         step
+    }
+
+    /// Whether a wait for readiness need not wait, for bytes were put back.
+    fn has_leftover<K: Kind>(&self, cell: &Cell<K>) -> bool {
+        K::direction(&cell.body) == Some(Direction::Read)
+            && self.inner.rare.as_ref().is_some_and(|r| !r.leftover.is_empty())
     }
 
     /// Gives a new reader what came for one who had gone. Whether that is enough.
@@ -392,7 +404,8 @@ impl Tree {
         {
             let text = format!("a stopped write left {moved} of {total} bytes of a message sent");
             let at = cell.head.at;
-            self.inner.rare().failed.push((at, Error::new(ErrorKind::BrokenPipe).detail(text)));
+            let error = Error::new(ErrorKind::BrokenPipe).detail(text);
+            self.inner.rare().failed.push(Failed { node: at, error, writes_only: true });
         }
     }
 
@@ -423,12 +436,18 @@ pub(crate) fn block<K: Kind>(
     cell.end = End::Wait(None);
     // A lent buffer is inside from here on: unwinding past this frame would free it under the op.
     let _guard = NoUnwind;
-    let waiting = Waiting { bell: OnceCell::new(), until };
+    let waiting = Waiting { bell: OnceCell::new(), until, idle: std::cell::Cell::new(None) };
     let done = match start(core, lane, cell, no_wait, Some(&waiting)) {
         Started::Done(cell) => cell,
         Started::Parked(id) => wait_parked(core, id, &waiting),
     };
     std::mem::forget(_guard);
+    if defers()
+        && let Some(bell) = waiting.bell.get()
+    {
+        // In a callback: this wait may have swallowed a ring that was for a wait further out.
+        bell.ring();
+    }
     Ok(done)
 }
 
@@ -459,12 +478,15 @@ fn wait_parked<K: Kind>(core: &Arc<Core>, id: OpId, w: &Waiting) -> Box<Cell<K>>
             continue;
         }
         lane.leave();
+        if before_wait() {
+            continue;
+        }
         let timeout = (until != Time::NEVER).then(|| until.since(core.shared.now()));
         if core.shared.own_thread && !core.shared.stopped.load(Ordering::Acquire) {
             w.bell().wait(timeout);
             w.bell().take_ring();
         } else {
-            turn(&core.shared, timeout);
+            turn_or_wait(&core.shared, w.bell(), timeout);
         }
     }
 }
@@ -583,8 +605,10 @@ impl<K: Kind> Drop for OpFuture<K> {
     fn drop(&mut self) {
         if let FutureState::Under(id) = self.state {
             let mut lane = Lane::enter(&self.core);
-            lane.desert::<K>(id);
+            // Its waker may own more than the lock allows to drop.
+            let end = lane.desert::<K>(id);
             lane.leave();
+            drop(end);
         }
     }
 }
@@ -592,6 +616,9 @@ impl<K: Kind> Drop for OpFuture<K> {
 impl Tree {
     fn set_waker<K: Kind>(&mut self, id: OpId, waker: &std::task::Waker) {
         let Some(entry) = self.inner.entry(id) else { return };
+        if let Some(more) = &mut entry.more {
+            more.waker = None;
+        }
         if let Some(any) = entry.cell.take() {
             if let Some(mut cell) = K::unwrap(any) {
                 match &mut cell.end {
@@ -608,22 +635,24 @@ impl Tree {
     }
 
     /// The owner of an op has gone.
-    fn desert<K: Kind>(&mut self, id: OpId) {
+    fn desert<K: Kind>(&mut self, id: OpId) -> Option<End<K>> {
         if let Some(cell) = self.collect::<K>(id) {
             self.inner.abandon(K::wrap(cell));
-            return;
+            return None;
         }
+        let mut old = None;
         if let Some(entry) = self.inner.entry(id) {
             entry.deserted = true;
             if let Some(any) = entry.cell.take()
                 && let Some(mut cell) = K::unwrap(any)
             {
-                cell.end = End::Gone;
+                old = Some(std::mem::replace(&mut cell.end, End::Gone));
                 if let Some(e) = self.inner.entry(id) {
                     e.cell = Some(K::wrap(cell));
                 }
             }
         }
         self.cancel(id, Reason::Cancelled);
+        old
     }
 }

@@ -49,8 +49,8 @@ impl Timers {
         node: u8,
         tag: u32,
         alive: Arc<AtomicBool>,
-    ) {
-        self.insert(at, Due::Level { core, node, tag, alive, every });
+    ) -> u64 {
+        self.insert(at, Due::Level { core, node, tag, alive, every })
     }
 
     fn insert(&self, at: Time, due: Due) -> u64 {

@@ -63,6 +63,7 @@ pub(crate) fn walk<K: Kind, S: Stats>(tree: &mut Tree, cell: &mut Cell<K>, step:
         },
     };
     let mut down = down;
+    let failed = cx.inner.rare.as_ref().is_some_and(|r| !r.failed.is_empty());
     loop {
         if std::mem::replace(&mut down, true) {
             loop {
@@ -74,6 +75,11 @@ pub(crate) fn walk<K: Kind, S: Stats>(tree: &mut Tree, cell: &mut Cell<K>, step:
                 }
                 if at == END {
                     at = bottom(&mut cx, cell);
+                    break;
+                }
+                if failed && !lifecycle && let Some((n, e)) = cx.inner.given_up(plan, K::KIND, at, origin) {
+                    cell.head.error = Some(e);
+                    at = n;
                     break;
                 }
                 if table.gate[usize::from(at)] && !inside && cx.inner.gate_shut(K::KIND, at, cell.head.id) {
@@ -277,6 +283,10 @@ fn own_answered<K: Kind>(cx: &mut Cx<'_>, cell: &mut Cell<K>, node: u8, act: Act
         Act::Hold => return Next::Stop(Stop::Held(node)),
         _ => return Next::Stop(Stop::Freed),
     };
+    // It goes once more: what stopped it the last time does not stop it again.
+    if let Some(e) = cx.inner.entry(cell.head.id) {
+        e.cancel = None;
+    }
     cell.head.error = None;
     cell.head.io = IoSlot::None;
     match cx.plan.branch_entry(K::KIND, node, branch) {

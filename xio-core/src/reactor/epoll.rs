@@ -1,6 +1,6 @@
 //! The reactor over epoll. Sockets are tried first and enter epoll only when a wait goes through
 //! the reactor; they are edge triggered and registered once. Invariant: an edge that comes while
-//! nobody waits is remembered until the next attempt on that socket, so no wake-up is lost.
+//! nobody waits is remembered until an attempt made after it finds nothing, so no wake-up is lost.
 //!
 //! On rustix rather than mio or polling: the engine also needs sendmsg with lists of pieces, receives
 //! into uninitialised memory, ppoll beside an eventfd, and all of that without `unsafe` of its own;
@@ -53,8 +53,11 @@ struct Stream {
     set: Arc<Set>,
     me: Weak<Self>,
     key: AtomicU32,
-    /// Bit 0: an edge for reads came that nobody waited for; bit 1: for writes.
-    ready: AtomicU32,
+    /// Edges that came so far, by direction.
+    edges: [AtomicU32; 2],
+    /// How many had come when an attempt last found nothing. Where that is not all of them, there
+    /// may be something again.
+    drained: [AtomicU32; 2],
     waiters: Mutex<[Waiters; 2]>,
     spin: AtomicU64,
 }
@@ -83,7 +86,8 @@ impl Set {
             set: self.clone(),
             me: me.clone(),
             key: AtomicU32::new(UNREGISTERED),
-            ready: AtomicU32::new(0),
+            edges: Default::default(),
+            drained: Default::default(),
             waiters: Mutex::new([Waiters::new(), Waiters::new()]),
             spin: AtomicU64::new(spin),
         })
@@ -193,19 +197,21 @@ impl Stream {
     fn edge(&self, direction: Direction, ready: &mut Vec<Waiter>) {
         let mut waiters = self.waiters.lock();
         let waiters = &mut waiters[direction as usize];
-        if waiters.is_empty() {
-            self.ready.fetch_or(1 << (direction as u32), Ordering::AcqRel);
-        }
+        self.edges[direction as usize].fetch_add(1, Ordering::AcqRel);
         ready.extend(waiters.drain(..));
     }
 
-    /// Forgets an edge: the attempt that follows sees whatever caused it.
+    /// Makes an attempt. One that finds nothing has seen to the edges that had come before it, and to
+    /// no later ones, whoever else makes attempts meanwhile.
     #[inline]
-    fn attempt(&self, direction: Direction) {
-        let bit = 1 << (direction as u32);
-        if self.ready.load(Ordering::Relaxed) & bit != 0 {
-            self.ready.fetch_and(!bit, Ordering::AcqRel);
+    fn attempt<T>(&self, direction: Direction, f: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        let seen = self.edges[direction as usize].load(Ordering::Acquire);
+        let r = f();
+        if r.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock) {
+            let later = |d: u32| (seen.wrapping_sub(d).cast_signed() > 0).then_some(seen);
+            let _ = self.drained[direction as usize].fetch_update(Ordering::AcqRel, Ordering::Acquire, later);
         }
+        r
     }
 
     fn register(&self) -> io::Result<()> {
@@ -241,15 +247,15 @@ impl Drop for Stream {
 
 impl Socket for Stream {
     fn recv(&self, room: &mut Room<'_>) -> io::Result<usize> {
-        self.attempt(Direction::Read);
-        room.fill(|to| rustix::net::recv(&self.fd, to, RecvFlags::empty()).map(|((init, _), _)| init))
-            .map_err(Into::into)
+        self.attempt(Direction::Read, || {
+            room.fill(|to| rustix::net::recv(&self.fd, to, RecvFlags::empty()).map(|((init, _), _)| init))
+                .map_err(Into::into)
+        })
     }
 
     fn send(&self, pieces: &[Piece], skip: usize) -> io::Result<usize> {
-        self.attempt(Direction::Write);
-        let n = match pieces {
-            [one] => rustix::net::send(&self.fd, &one[skip.min(one.len())..], SendFlags::NOSIGNAL)?,
+        self.attempt(Direction::Write, || match pieces {
+            [one] => Ok(rustix::net::send(&self.fd, &one[skip.min(one.len())..], SendFlags::NOSIGNAL)?),
             many => {
                 let mut skip = skip;
                 let mut parts: SmallVec<[io::IoSlice<'_>; 4]> = SmallVec::new();
@@ -264,32 +270,32 @@ impl Socket for Stream {
                         break;
                     }
                 }
-                rustix::net::sendmsg(&self.fd, &parts, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL)?
+                let mut none = SendAncillaryBuffer::default();
+                Ok(rustix::net::sendmsg(&self.fd, &parts, &mut none, SendFlags::NOSIGNAL)?)
             }
-        };
-        Ok(n)
+        })
     }
 
     fn accept(&self) -> io::Result<Connected> {
-        self.attempt(Direction::Read);
         let flags = rustix::net::SocketFlags::CLOEXEC | rustix::net::SocketFlags::NONBLOCK;
-        let fd = rustix::net::accept_with(&self.fd, flags)?;
+        let fd = self.attempt(Direction::Read, || Ok(rustix::net::accept_with(&self.fd, flags)?))?;
         let socket = socket2::Socket::from(fd);
         let (local, peer) = ends(&socket);
         Ok(Connected::new(Sock(self.set.stream(socket.into(), Duration::ZERO)), local, peer))
     }
 
     fn finish_connect(&self) -> io::Result<Connected> {
-        self.attempt(Direction::Write);
         let socket = self.socket();
-        if let Some(e) = socket.take_error()? {
-            return Err(e);
-        }
-        match socket.peer_addr() {
-            Ok(_) => {}
-            Err(e) if e.kind() == io::ErrorKind::NotConnected => return Err(io::ErrorKind::WouldBlock.into()),
-            Err(e) => return Err(e),
-        }
+        self.attempt(Direction::Write, || {
+            if let Some(e) = socket.take_error()? {
+                return Err(e);
+            }
+            match socket.peer_addr() {
+                Ok(_) => Ok(()),
+                Err(e) if e.kind() == io::ErrorKind::NotConnected => Err(io::ErrorKind::WouldBlock.into()),
+                Err(e) => Err(e),
+            }
+        })?;
         let (local, peer) = ends(&socket);
         let me = self.me.upgrade().ok_or(io::ErrorKind::NotConnected)?;
         Ok(Connected::new(Sock(me), local, peer))
@@ -304,14 +310,17 @@ impl Socket for Stream {
     }
 
     fn is_ready(&self, direction: Direction) -> bool {
-        self.attempt(direction);
         let flags = match direction {
             Direction::Read => PollFlags::IN | PollFlags::RDHUP,
             Direction::Write => PollFlags::OUT,
         };
         let mut fds = [PollFd::from_borrowed_fd(self.fd.as_fd(), flags)];
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        !matches!(poll(&mut fds, Some(&now)), Ok(0))
+        let look = || match poll(&mut fds, Some(&now)) {
+            Ok(0) => Err(io::ErrorKind::WouldBlock.into()),
+            _ => Ok(()),
+        };
+        self.attempt(direction, look).is_ok()
     }
 
     fn arm(&self, direction: Direction, waiter: Waiter) -> bool {
@@ -320,12 +329,11 @@ impl Socket for Stream {
             return false;
         }
         let mut waiters = self.waiters.lock();
-        let bit = 1 << (direction as u32);
-        if self.ready.load(Ordering::Acquire) & bit != 0 {
-            self.ready.fetch_and(!bit, Ordering::AcqRel);
+        let i = direction as usize;
+        if self.edges[i].load(Ordering::Acquire) != self.drained[i].load(Ordering::Acquire) {
             return false;
         }
-        waiters[direction as usize].push(waiter);
+        waiters[i].push(waiter);
         true
     }
 

@@ -7,7 +7,8 @@ use xio_peers::buffer::PageBuf;
 use xio_peers::raw::warm_up;
 use xio_stacks::{Error, ErrorKind, Handle};
 
-use super::{Moment, Plan, Shot, Which};
+use super::Which;
+use super::plan::{Moment, Plan, Shot};
 
 /// Whole ops of one handle.
 pub(super) fn ops(plan: &Plan, handle: &Handle, ops: usize) -> io::Result<Shot> {

@@ -10,9 +10,10 @@ use bytes::{Bytes, BytesMut};
 use xio_peers::raw::warm_up;
 use xio_stacks::{Error, ErrorKind, Handle};
 
+use super::Which;
 use super::blocking::expect;
 use super::future::{body, room};
-use super::{Moment, Plan, Shot, Which};
+use super::plan::{Moment, Plan, Shot};
 
 /// One write in so many looks how many are under way.
 const LOOK: usize = 256;

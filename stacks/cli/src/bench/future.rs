@@ -15,8 +15,9 @@ use xio_peers::buffer::{PAGE, PageBuf};
 use xio_peers::raw::warm_up;
 use xio_stacks::{Error, Handle};
 
+use super::Which;
 use super::blocking::expect;
-use super::{Moment, Plan, Shot, Which};
+use super::plan::{Moment, Plan, Shot};
 
 /// One write in so many looks how many are under way.
 const LOOK: usize = 256;

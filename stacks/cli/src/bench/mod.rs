@@ -3,27 +3,22 @@
 //! Invariant: subject and baseline have the same placement, sizes and `nodelay`, and a ratio is taken
 //! within a round. Whatever the machine cannot say honestly is null, not a guess.
 
+mod baseline;
 mod blocking;
 mod callback;
 mod future;
 mod pair;
+mod plan;
 mod report;
 mod syscalls;
 
-use std::hint::black_box;
 use std::io;
-use std::sync::Mutex;
-use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
-use xio_peers::buffer::PageBuf;
-use xio_peers::counting;
-use xio_peers::placement::{Placement, Side, usable_cpus};
-use xio_peers::raw;
+use xio_peers::placement::{Placement, usable_cpus};
 use xio_peers::rounds::{Better, Contender, Outcome as Rounds, Ratio, interleave, median};
-use xio_peers::sample::{Sample, process_cpu};
+use xio_stacks::Contact;
 use xio_stacks::core::schema::Value;
-use xio_stacks::{Contact, Engine, Stack};
 
 use crate::cat::size;
 use crate::exit::{Failure, Outcome, failed, warn};
@@ -31,6 +26,8 @@ use crate::interrupt;
 use crate::render::Ui;
 use crate::target::{Target, endpoint};
 use crate::words::bottoms;
+use baseline::Baseline;
+use plan::{Plan, Shot};
 use report::{Report, Row};
 
 /// Ops of the first, unmeasured sample that says how many fit into the time.
@@ -44,9 +41,6 @@ const MAX_SIZE: u64 = 1 << 30;
 const MAX_OUTSTANDING: u32 = 1 << 20;
 /// Bytes of one read of a stream, unless the messages are larger.
 const RECV: u64 = 64 * 1024;
-/// Bytes under way in each direction that a handle allows at least.
-const MIN_WINDOW: usize = 1 << 20;
-
 /// Measure a stack beside the plain thing it stands for.
 ///
 /// Both ends run in this process, each on a thread of its own. Over tcp the baseline is blocking
@@ -151,62 +145,6 @@ pub(crate) enum Api {
 pub(crate) enum Which {
     Read,
     Write,
-}
-
-/// One measurement, without its number of ops.
-pub(crate) struct Plan {
-    pub(crate) stack: Stack,
-    pub(crate) contact: Contact,
-    pub(crate) mode: Mode,
-    pub(crate) api: Api,
-    pub(crate) which: Which,
-    pub(crate) outstanding: u32,
-    pub(crate) placement: Placement,
-    pub(crate) size: usize,
-    pub(crate) recv: usize,
-    /// Reads and writes are messages.
-    pub(crate) borders: bool,
-}
-
-/// What one sample of a contender is.
-pub(crate) struct Shot {
-    pub(crate) sample: Sample,
-    /// Of all threads, an op.
-    pub(crate) allocs: f64,
-    /// Writes under way, where somebody looked.
-    pub(crate) outstanding: Option<f64>,
-}
-
-/// Clocks and counters at one moment.
-#[derive(Clone, Copy)]
-pub(crate) struct Moment {
-    at: Instant,
-    cpu: Duration,
-    allocs: counting::Counts,
-}
-
-impl Moment {
-    pub(crate) fn now() -> Self {
-        Self { at: Instant::now(), cpu: process_cpu(), allocs: counting::global() }
-    }
-
-    /// A shot of `ops` ops in a row, from this moment to `end`.
-    pub(crate) fn row(self, end: Self, size: usize, ops: usize, outstanding: Option<f64>) -> io::Result<Shot> {
-        let wall = end.at.saturating_duration_since(self.at);
-        let sample = Sample::from_stream(size, ops, wall, end.cpu.saturating_sub(self.cpu))?;
-        Ok(Shot { sample, allocs: self.allocs_per_op(end, ops), outstanding })
-    }
-
-    /// A shot of round trips, from this moment to `end`.
-    pub(crate) fn trips(self, end: Self, size: usize, trips: &mut [u32]) -> io::Result<Shot> {
-        let ops = trips.len();
-        let sample = Sample::from_round_trips(size, trips, end.cpu.saturating_sub(self.cpu))?;
-        Ok(Shot { sample, allocs: self.allocs_per_op(end, ops), outstanding: None })
-    }
-
-    fn allocs_per_op(self, end: Self, ops: usize) -> f64 {
-        end.allocs.since(self.allocs).allocations as f64 / ops as f64
-    }
 }
 
 impl Bench {
@@ -360,122 +298,6 @@ impl Bench {
         let (figure, better) = self.figure();
         let [subject, baseline] = shots else { return Ok(None) };
         Ratio::of(&subject.figures(figure), &baseline.figures(figure), better).map(Some)
-    }
-}
-
-/// What a stack is measured beside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Baseline {
-    /// Blocking sockets.
-    Sockets,
-    /// A mutex around a copy.
-    Mutex,
-}
-
-impl Baseline {
-    /// The baseline of a plan; some have none.
-    fn of(plan: &Plan) -> Option<Self> {
-        let bottoms = bottoms(&plan.stack);
-        let all = |name| bottoms.iter().all(|b| *b == name);
-        match plan.mode {
-            Mode::Op => Some(Self::Mutex),
-            _ if all("tcp") => Some(Self::Sockets),
-            _ => None,
-        }
-    }
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Sockets => "raw blocking sockets",
-            Self::Mutex => "mutex and copy",
-        }
-    }
-
-    fn shoot(self, plan: &Plan, ops: usize) -> io::Result<Shot> {
-        let sample = match (self, plan.mode) {
-            (Self::Sockets, Mode::Pingpong) => raw::pingpong(plan.placement, plan.size, ops)?,
-            (Self::Sockets, _) => raw::stream(plan.placement, plan.size, ops, plan.recv)?,
-            (Self::Mutex, _) => return copies(plan, ops),
-        };
-        Ok(Shot { sample, allocs: 0.0, outstanding: None })
-    }
-}
-
-/// Locks, copies, unlocks.
-fn copies(plan: &Plan, ops: usize) -> io::Result<Shot> {
-    plan.alone(|| {
-        let from = Mutex::new(PageBuf::new(plan.size));
-        let mut to = PageBuf::new(plan.size);
-        let mut run = |ops| {
-            for _ in 0..ops {
-                if let Ok(from) = from.lock() {
-                    black_box(&mut *to).copy_from_slice(black_box(&from));
-                }
-            }
-        };
-        run(raw::warm_up(ops));
-        let start = Moment::now();
-        run(ops);
-        start.row(Moment::now(), plan.size, ops, None)
-    })
-}
-
-impl Plan {
-    /// One sample of the stack.
-    fn shoot(&self, ops: usize) -> io::Result<Shot> {
-        match (self.mode, self.api) {
-            (Mode::Op, _) => self.alone(|| {
-                let engine = Engine::new()?;
-                let open = engine.open(&self.stack, self.contact.clone()).max_ops(self.window_ops());
-                let handle = open.max_bytes(self.window_bytes()).wait()?;
-                match self.api {
-                    Api::Blocking => blocking::ops(self, &handle, ops),
-                    Api::Callback => callback::ops(self, &handle, ops),
-                    Api::Async => future::ops(self, &handle, ops),
-                }
-            }),
-            (Mode::Pingpong, Api::Blocking) => pair::pingpong(self, ops, blocking::ping, blocking::pong),
-            (Mode::Pingpong, Api::Callback) => pair::pingpong(self, ops, callback::ping, callback::pong),
-            (Mode::Pingpong, Api::Async) => pair::pingpong(self, ops, future::ping, future::pong),
-            (Mode::Stream, Api::Blocking) => pair::stream(self, ops, blocking::pour, blocking::drain),
-            (Mode::Stream, Api::Callback) => pair::stream(self, ops, callback::pour, callback::drain),
-            (Mode::Stream, Api::Async) => pair::stream(self, ops, future::pour, future::drain),
-        }
-    }
-
-    /// Runs `f` on a thread where the client of a pair would be. The engine it makes has its thread
-    /// in the same place.
-    fn alone<T: Send>(&self, f: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
-        std::thread::scope(|s| {
-            let run = s.spawn(|| {
-                self.placement.pin(Side::Client)?;
-                f()
-            });
-            run.join().unwrap_or_else(|_| Err(io::Error::other("the measuring thread panicked")))
-        })
-    }
-
-    /// Ops under way that a handle has to allow.
-    pub(crate) fn window_ops(&self) -> u32 {
-        self.outstanding.saturating_add(1).max(xio_stacks::core::handle::MAX_OPS)
-    }
-
-    /// Bytes under way that a handle has to allow.
-    pub(crate) fn window_bytes(&self) -> usize {
-        let ops = usize::try_from(self.outstanding).unwrap_or(usize::MAX).saturating_add(1);
-        ops.saturating_mul(self.size.max(1)).max(MIN_WINDOW)
-    }
-
-    /// Writes that `queue(early)` has said to be done and not sent: the fuller half of a batch.
-    pub(crate) fn behind(&self) -> Option<f64> {
-        let early = |l: &xio_stacks::core::stack::LevelView<'_>| {
-            l.driver().info().name == "queue" && l.attr().value("early") == Some(Value::Bool(true))
-        };
-        let level = self.stack.levels().find(early)?;
-        match level.attr().value("batch") {
-            Some(Value::Size(batch)) => Some((batch as f64 / self.size as f64).max(1.0)),
-            _ => None,
-        }
     }
 }
 

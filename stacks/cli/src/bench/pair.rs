@@ -1,5 +1,5 @@
 //! Two ends of a stack, each on a thread of its own where the placement says, with an engine of its
-//! own whose thread is in the same place (a thread inherits its maker's CPUs).
+//! own.
 //!
 //! Invariant: an end that fails aborts its handle, so that the other one never waits for ever.
 
@@ -12,7 +12,7 @@ use xio_peers::placement::Side;
 use xio_peers::raw::warm_up;
 use xio_stacks::{Engine, Error, ErrorKind, Handle, Server};
 
-use super::{Moment, Plan, Shot};
+use super::plan::{Moment, Plan, Shot};
 use crate::relay::abort;
 
 /// How long opening may take.
@@ -96,16 +96,14 @@ fn two_ends<C: Send, S: Send>(
     let (tell, told) = mpsc::channel();
     let (client, server) = std::thread::scope(|s| {
         let server = s.spawn(move || {
-            plan.placement.pin(Side::Server)?;
-            let engine = Engine::new()?;
+            let engine = plan.engine(Side::Server)?;
             let listener = listen(plan, &engine, tell)?;
             let link = listener.accept().deadline(SETUP_TIME).wait()?;
             let open = link.open().deadline(SETUP_TIME).max_ops(plan.window_ops()).max_bytes(plan.window_bytes());
             hold(open.wait()?, server)
         });
         let client = s.spawn(move || {
-            plan.placement.pin(Side::Client)?;
-            let engine = Engine::new()?;
+            let engine = plan.engine(Side::Client)?;
             let Ok(listener): Result<Server, _> = told.recv() else { return Err(unheard()) };
             let open = engine.open(&plan.stack, listener.contact()).deadline(SETUP_TIME);
             let open = open.max_ops(plan.window_ops()).max_bytes(plan.window_bytes()).wait();

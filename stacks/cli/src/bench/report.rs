@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use xio_peers::placement::Placement;
 use xio_peers::rounds::{Outcome as Rounds, Ratio};
 
-use super::{Bench, Mode, Plan, Shot, middle};
+use super::plan::{Plan, Shot};
+use super::{Bench, Mode, middle};
 use crate::exit::Outcome;
 use crate::render::{Out, Table, Ui, bytes, nanos, rate};
 use crate::target::Target;

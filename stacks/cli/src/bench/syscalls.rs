@@ -5,8 +5,9 @@ use std::process::{Command, Stdio};
 
 use xio_peers::raw::warm_up;
 
+use super::Bench;
+use super::plan::Plan;
 use super::report::word;
-use super::{Bench, Plan};
 use crate::exit::{Failure, Outcome, failed};
 
 /// Ops of the two runs.

@@ -1,0 +1,69 @@
+//! What stacks are measured beside: blocking sockets over tcp, a mutex around a copy over void.
+
+use std::hint::black_box;
+use std::io;
+use std::sync::Mutex;
+
+use xio_peers::buffer::PageBuf;
+use xio_peers::raw;
+
+use super::Mode;
+use super::plan::{Moment, Plan, Shot};
+use crate::words::bottoms;
+
+/// What a stack is measured beside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Baseline {
+    /// Blocking sockets.
+    Sockets,
+    /// A mutex around a copy.
+    Mutex,
+}
+
+impl Baseline {
+    /// The baseline of a plan; some have none.
+    pub(super) fn of(plan: &Plan) -> Option<Self> {
+        let bottoms = bottoms(&plan.stack);
+        let all = |name| bottoms.iter().all(|b| *b == name);
+        match plan.mode {
+            Mode::Op => Some(Self::Mutex),
+            _ if all("tcp") => Some(Self::Sockets),
+            _ => None,
+        }
+    }
+
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Sockets => "raw blocking sockets",
+            Self::Mutex => "mutex and copy",
+        }
+    }
+
+    pub(super) fn shoot(self, plan: &Plan, ops: usize) -> io::Result<Shot> {
+        let sample = match (self, plan.mode) {
+            (Self::Sockets, Mode::Pingpong) => raw::pingpong(plan.placement, plan.size, ops)?,
+            (Self::Sockets, _) => raw::stream(plan.placement, plan.size, ops, plan.recv)?,
+            (Self::Mutex, _) => return copies(plan, ops),
+        };
+        Ok(Shot { sample, allocs: 0.0, outstanding: None })
+    }
+}
+
+/// Locks, copies, unlocks.
+fn copies(plan: &Plan, ops: usize) -> io::Result<Shot> {
+    plan.alone(|| {
+        let from = Mutex::new(PageBuf::new(plan.size));
+        let mut to = PageBuf::new(plan.size);
+        let mut run = |ops| {
+            for _ in 0..ops {
+                if let Ok(from) = from.lock() {
+                    black_box(&mut *to).copy_from_slice(black_box(&from));
+                }
+            }
+        };
+        run(raw::warm_up(ops));
+        let start = Moment::now();
+        run(ops);
+        start.row(Moment::now(), plan.size, ops, None)
+    })
+}
