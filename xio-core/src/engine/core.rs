@@ -541,9 +541,9 @@ impl Inner {
     #[cold]
     pub(crate) fn given_up(&self, plan: &Plan, kind: OpKind, at: u8, origin: u8) -> Option<(u8, Error)> {
         let failed = &self.rare.as_ref()?.failed;
-        let f = failed.iter().find(|f| {
-            f.node > origin && plan.within(at, f.node) && (!f.writes_only || kind == OpKind::Write)
-        })?;
+        let f = failed
+            .iter()
+            .find(|f| f.node > origin && plan.within(at, f.node) && (!f.writes_only || kind == OpKind::Write))?;
         Some((f.node, f.error.clone()))
     }
 

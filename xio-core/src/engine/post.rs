@@ -255,7 +255,8 @@ fn call_back(core: &Arc<Core>) {
     loop {
         let calls = CALLS.get();
         let shared = &core.shared;
-        let full = calls >= TURN_CALLS && ENGINE.get() == 0 && shared.own_thread && !shared.stopped.load(Ordering::Acquire);
+        let full =
+            calls >= TURN_CALLS && ENGINE.get() == 0 && shared.own_thread && !shared.stopped.load(Ordering::Acquire);
         CALLS.set(calls + 1);
         let mut lane = Lane::enter(core);
         let next = if full { None } else { lane.next_call() };

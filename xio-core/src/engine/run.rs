@@ -335,8 +335,9 @@ impl Tree {
                 (IoSlot::Done(done), None) => *done,
                 _ => IoDone::Done,
             };
-            self.inner.free_id(&self.plan, id);
+            // The level hears of it before a close that waited for it comes in.
             self.inner.q.make().runq.push_back(Task::IoDone { node, tag, done });
+            self.inner.free_id(&self.plan, id);
             return;
         }
         self.inner.free_id(&self.plan, id);
@@ -781,6 +782,9 @@ impl Tree {
                     e.state = State::Ready(step);
                 }
                 if let Some(e) = cell.head.error.take() {
+                    if e.kind() == ErrorKind::Panicked {
+                        self.poison_at(cell.head.at);
+                    }
                     let place = self.inner.place(cell.head.at);
                     cell.head.error = Some(e.at(K::KIND, || place));
                 }
@@ -1130,9 +1134,9 @@ impl Inner {
         }
     }
 
-    /// The first open level below `node`, as a branch of the level above it.
+    /// The level below `node` that was opened last, as a branch of the level above it.
     pub(crate) fn opened_below(&self, plan: &crate::plan::Plan, node: u8) -> Option<(u8, u8)> {
-        (0..plan.branches(node)).find_map(|b| {
+        (0..plan.branches(node)).rev().find_map(|b| {
             let b = u8::try_from(b).ok()?;
             let child = plan.child(node, b)?;
             if self.nodes[usize::from(child)].opened { Some((node, b)) } else { self.opened_below(plan, child) }

@@ -357,6 +357,9 @@ impl Tree {
             e.state = State::Ready(step);
         }
         if let Some(e) = cell.head.error.take() {
+            if e.kind() == ErrorKind::Panicked {
+                self.poison_at(cell.head.at);
+            }
             let place = self.inner.place(cell.head.at);
             cell.head.error = Some(e.at(K::KIND, || place));
         }

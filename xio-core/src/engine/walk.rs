@@ -77,7 +77,10 @@ pub(crate) fn walk<K: Kind, S: Stats>(tree: &mut Tree, cell: &mut Cell<K>, step:
                     at = bottom(&mut cx, cell);
                     break;
                 }
-                if failed && !lifecycle && let Some((n, e)) = cx.inner.given_up(plan, K::KIND, at, origin) {
+                if failed
+                    && !lifecycle
+                    && let Some((n, e)) = cx.inner.given_up(plan, K::KIND, at, origin)
+                {
                     cell.head.error = Some(e);
                     at = n;
                     break;

@@ -73,7 +73,12 @@ pub(super) fn run(
     let open = engine.open(stack, where_to).deadline(SETUP_TIME).with_stats();
     let handle = open.max_bytes(message.saturating_mul(2).max(MAX_BYTES)).wait()?;
     let theirs = handle.clone();
-    interrupt::on_signal(move || abort(&theirs));
+    let room_path = room.path("");
+    interrupt::on_signal(move || {
+        abort(&theirs);
+        // The main thread does it too, if it still can.
+        let _ = std::fs::remove_dir_all(&room_path);
+    });
     let local = handle.query(LocalContact).ok().map(|c| c.to_string());
     let from = local.as_deref().unwrap_or("connected");
     let me = story.ui.out.dim(&format!("process {}", std::process::id()));
