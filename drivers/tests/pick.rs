@@ -372,6 +372,7 @@ fn a_server_accepts_from_every_branch_in_turn() {
         .into_iter()
         .collect();
     let mut order = String::new();
+    let mut kept = Vec::new();
     for _ in 0..4 {
         let link = server.accept().deadline(LONG).wait().unwrap();
         let from = link.local().to_string();
@@ -384,9 +385,7 @@ fn a_server_accepts_from_every_branch_in_turn() {
         let f = h.write("x").attr(group(other)).wait().unwrap_err();
         assert_eq!(f.kind(), ErrorKind::BrokenPipe);
         assert!(f.to_string().contains("is not open"), "{f}");
-        let i = order.len() - 1;
-        let _ = i;
-        std::mem::forget(h);
+        kept.push(h);
     }
     assert!(order == "abab" || order == "baba", "{order}");
     for c in &clients {

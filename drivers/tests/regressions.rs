@@ -440,37 +440,6 @@ fn a_shutdown_ends_ops_whose_pool_jobs_never_ran() {
 }
 
 #[test]
-fn a_second_pool_job_does_not_wait_for_the_first() {
-    struct Pooled;
-    impl Level for Pooled {
-        fn read<'o>(&mut self, _: &mut Cx<'_>, mut op: Op<'o, Read>) -> Flow<'o> {
-            if !matches!(op.io_done(), xio_core::io::IoDone::None) {
-                op.put(b"x");
-                return op.finished();
-            }
-            let n = op.room() as u64;
-            op.io(Io::Blocking(Box::new(move || {
-                std::thread::sleep(Duration::from_millis(n));
-                Ok(Box::new(()))
-            })))
-        }
-    }
-    let engine = Engine::new().unwrap();
-    let h = open(&engine, fix(Shape::Transport, Intercepts::READ | free(), Pooled));
-    for _ in 0..10 {
-        // One thread of the pool is idle now.
-        h.read(BytesMut::with_capacity(8)).wait().unwrap();
-        std::thread::sleep(Duration::from_millis(5));
-        let (tx, rx) = mpsc::channel();
-        let slow = tx.clone();
-        h.read(BytesMut::with_capacity(300)).then(move |_| slow.send("slow").unwrap());
-        h.read(BytesMut::with_capacity(8)).then(move |_| tx.send("quick").unwrap());
-        assert_eq!(rx.recv().unwrap(), "quick");
-        rx.recv().unwrap();
-    }
-}
-
-#[test]
 fn the_idle_limit_holds_for_every_ending_and_beside_a_deadline() {
     let engine = Engine::new().unwrap();
     let l = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -1,7 +1,7 @@
 //! Handles through the traits of others: `std::io`, tokio, futures-io. What is cancelled half way
 //! loses nothing.
 
-use std::future::Future;
+use std::future::{Future, IntoFuture};
 use std::io::{Read, Write};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -106,7 +106,7 @@ fn a_dropped_read_loses_nothing() {
         let (a, b) = pair(&engine, spec);
         let mut got = BytesMut::new();
         for i in 0..200u32 {
-            let mut dropped = Box::pin(std::future::IntoFuture::into_future(b.read(BytesMut::with_capacity(64))));
+            let mut dropped = Box::pin(IntoFuture::into_future(b.read(BytesMut::with_capacity(64))));
             let early = dropped.as_mut().poll(&mut Context::from_waker(Waker::noop()));
             a.write(i.to_be_bytes().to_vec()).wait().unwrap();
             match early {

@@ -11,6 +11,7 @@ use bytes::BytesMut;
 use crate::attr::OpAttrs;
 use crate::buffer::{Chunk, Pieces, Target};
 use crate::contact::Contact;
+use crate::driver::Intercepts;
 use crate::engine::cells;
 use crate::engine::core::{Core, Early, Inner, State, Step, Task};
 use crate::engine::run::wake_level;
@@ -491,12 +492,15 @@ impl Cx<'_> {
     /// The word this level has on every op, if its driver declares
     /// [`Intercepts::WORD`](crate::driver::Intercepts::WORD); otherwise a word nobody else reads.
     pub fn word<'w, K: Kind>(&self, op: &'w mut Op<'_, K>) -> &'w mut u64 {
-        let (i, count) = (self.plan.word(self.node), self.plan.word_count);
+        let count = self.plan.word_count.max(1);
+        let declared = self.plan.intercepts(self.node).contains(Intercepts::WORD);
+        // One word more for those that never asked for any.
+        let i = if declared { self.plan.word(self.node) } else { count };
         let head = &mut op.cell.head;
         if i == 0 {
             return &mut head.word;
         }
-        let more = head.more_words.get_or_insert_with(|| vec![0; count].into_boxed_slice());
+        let more = head.more_words.get_or_insert_with(|| vec![0; count + 1].into_boxed_slice());
         &mut more[i]
     }
 

@@ -1,4 +1,4 @@
-//! The ends of pairs, and the server that makes them.
+//! The driver, and the level at each end of a pair.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -13,12 +13,13 @@ use xio_core::cntl::{self, Cntl};
 use xio_core::driver::{Info, Intercepts, LinkPart, Role, Shape, options};
 use xio_core::io::Direction;
 use xio_core::level::{Cancel, Reason};
-use xio_core::op::{Accept, Close, Flush, Listen, OpId, Open, Read, Ready, Shutdown, Write};
+use xio_core::op::{Close, Flush, OpId, Open, Read, Ready, Shutdown, Write};
 use xio_core::{Contact, Cx, Engine, Error, ErrorKind, Flow, Handle, Held, Level, LevelNode, Op, Stack};
 
 use super::Options;
 use super::names::{Backlog, Names, name};
 use super::pipe::{End, Taken, Unit};
+use super::server::Listener;
 
 /// The `loop` driver, with names of its own.
 #[derive(Default)]
@@ -116,7 +117,7 @@ impl xio_core::Driver for Driver {
                 rest: VecDeque::new(),
                 after: Vec::new(),
             }),
-            Role::Server => Box::new(Listener { names, options, backlog: None }),
+            Role::Server => Box::new(Listener::new(names, options)),
         })
     }
 
@@ -142,7 +143,8 @@ fn contacts(end: &End, c: &mut Cntl<'_>) -> Result<(), Error> {
     Err(c.unsupported())
 }
 
-fn size(s: Size) -> usize {
+/// Bytes of a size option.
+pub(super) fn size(s: Size) -> usize {
     usize::try_from(s.0).unwrap_or(usize::MAX)
 }
 
@@ -336,7 +338,8 @@ impl Level for Loop {
         if op.moved() == 0 || self.rest.iter().map(Chunk::len).sum::<usize>() != left {
             // Shared once a write, not once a try: borrowed bytes are copied here.
             let mut skip = op.moved();
-            self.rest = op.share().into_iter().map(|p| Chunk::from(p.into_bytes())).collect();
+            self.rest.clear();
+            self.rest.extend(op.share().into_iter().map(|p| Chunk::from(p.into_bytes())));
             self.rest.retain_mut(|c| {
                 let n = skip.min(c.len());
                 c.advance(n);
@@ -443,76 +446,5 @@ impl Level for Loop {
     fn same_peer(&self, contact: &Contact) -> Option<bool> {
         let end = self.end.as_ref()?;
         Some(name(contact).ok()? == name(&end.peer).ok()?)
-    }
-}
-
-/// A server.
-struct Listener {
-    names: Arc<Names>,
-    options: Options,
-    backlog: Option<Arc<Backlog>>,
-}
-
-impl Listener {
-    fn stop(&mut self) {
-        if let Some(backlog) = self.backlog.take() {
-            self.names.close(&backlog);
-        }
-    }
-}
-
-impl Level for Listener {
-    fn listen<'o>(&mut self, _: &mut Cx<'_>, mut op: Op<'o, Listen>) -> Flow<'o> {
-        let o = &self.options;
-        match self.names.listen(op.contact(), o.message, size(o.buffer), o.backlog as usize) {
-            Ok(backlog) => {
-                op.set_contact(backlog.contact());
-                self.backlog = Some(backlog);
-                op.finished()
-            }
-            Err(e) => op.failed(e),
-        }
-    }
-
-    fn accept<'o>(&mut self, cx: &mut Cx<'_>, mut op: Op<'o, Accept>) -> Flow<'o> {
-        let Some(backlog) = &self.backlog else { return op.failed(ErrorKind::Closed) };
-        let mut w = backlog.lock();
-        let Some(end) = w.links.pop_front() else {
-            let (held, flow) = op.hold(cx);
-            w.accepts.push(held);
-            return flow;
-        };
-        let opens = std::mem::take(&mut w.opens);
-        drop(w);
-        opens.into_iter().for_each(Held::retry);
-        op.set_contacts(end.local.clone(), end.peer.clone());
-        op.set_link(cx, Box::new(end));
-        op.finished()
-    }
-
-    fn close<'o>(&mut self, _: &mut Cx<'_>, op: Op<'o, Close>) -> Flow<'o> {
-        self.stop();
-        op.finished()
-    }
-
-    fn cancel(&mut self, _: &mut Cx<'_>, id: OpId, _: Reason) -> Cancel {
-        if let Some(backlog) = &self.backlog {
-            let found = backlog.lock().forget(id);
-            drop(found);
-        }
-        Cancel::Take
-    }
-
-    fn cntl(&mut self, _: &mut Cx<'_>, c: &mut Cntl<'_>) -> Result<(), Error> {
-        match &self.backlog {
-            Some(b) if c.command::<cntl::LocalContact>().is_some() => c.reply::<cntl::LocalContact>(b.contact()),
-            _ => Err(c.unsupported()),
-        }
-    }
-}
-
-impl Drop for Listener {
-    fn drop(&mut self) {
-        self.stop();
     }
 }

@@ -25,6 +25,7 @@ mod driver;
 mod names;
 mod options;
 mod pipe;
+mod server;
 
 pub use driver::{Driver, driver, pair, pair_of};
 pub use options::Options;

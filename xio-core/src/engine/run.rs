@@ -885,7 +885,9 @@ impl Tree {
             cell.body.put_chunk(chunk);
             cell.body.touch();
             let rest = chunk.len();
-            if rest == 0 || borders {
+            // The rest of a message stays readable; that of a datagram is gone.
+            let unit = self.inner.stack.nodes().get(usize::from(node) - 1).map(|n| n.caps.unit);
+            if rest == 0 || unit == Some(crate::caps::Unit::Datagram) {
                 box_.pop_front();
             }
             let error = (borders && rest > 0).then(|| Error::new(ErrorKind::Truncated { len }));
