@@ -13,7 +13,7 @@ use crate::buffer::{Chunk, Pieces, Target};
 use crate::contact::Contact;
 use crate::driver::Intercepts;
 use crate::engine::cells;
-use crate::engine::core::{Core, Early, Inner, State, Step, Task};
+use crate::engine::core::{Core, Early, Inbox, Inner, State, Step, Task};
 use crate::engine::run::wake_level;
 use crate::engine::shared::Shared;
 use crate::error::{Error, ErrorKind};
@@ -437,16 +437,8 @@ impl Cx<'_> {
     /// [`limit_deliveries`](Self::limit_deliveries) said otherwise).
     pub fn deliver(&mut self, chunk: Chunk) -> Result<(), Chunk> {
         let node = self.node;
-        let rare = self.inner.rare();
-        let limit = rare.inbox_limit;
-        let i = match rare.inbox.iter().position(|(n, _)| *n == node) {
-            Some(i) => i,
-            None => {
-                rare.inbox.push((node, std::collections::VecDeque::new()));
-                rare.inbox.len() - 1
-            }
-        };
-        let queue = &mut rare.inbox[i].1;
+        let Inbox { limit, chunks: queue, .. } = self.inner.rare().inbox(node);
+        let limit = *limit;
         let lying: usize = queue.iter().map(Chunk::len).sum();
         if !queue.is_empty() && lying + chunk.len() > limit {
             return Err(chunk);
@@ -456,9 +448,10 @@ impl Cx<'_> {
         Ok(())
     }
 
-    /// Sets how many delivered bytes may lie unread at a level.
+    /// Sets how many delivered bytes may lie unread at this level.
     pub fn limit_deliveries(&mut self, bytes: usize) {
-        self.inner.rare().inbox_limit = bytes;
+        let node = self.node;
+        self.inner.rare().inbox(node).limit = bytes;
     }
 
     /// Gives this level and what is below it up: ops in or below it fail with `error`, and so do

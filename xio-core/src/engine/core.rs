@@ -164,11 +164,20 @@ pub(crate) struct Failed {
 
 type Listener = Box<dyn FnMut(&Event) + Send>;
 
+/// Bytes that may lie delivered and unread at a level, unless it says otherwise.
+const INBOX_BYTES: usize = 256 * 1024;
+
+/// What a level was handed and nobody has read.
+pub(crate) struct Inbox {
+    pub(crate) node: u8,
+    pub(crate) limit: usize,
+    pub(crate) chunks: VecDeque<Chunk>,
+}
+
 /// What lies undisturbed most of the time; made when first needed.
 #[derive(Default)]
 pub(crate) struct Rare {
-    pub(crate) inbox: Vec<(u8, VecDeque<Chunk>)>,
-    pub(crate) inbox_limit: usize,
+    pub(crate) inboxes: Vec<Inbox>,
     /// Levels that are of no use any more.
     pub(crate) failed: Vec<Failed>,
     pub(crate) on_stop: Vec<Box<dyn FnOnce() + Send>>,
@@ -358,9 +367,20 @@ impl Drop for Core {
     }
 }
 
+impl Rare {
+    /// The inbox of a level, made if there is none.
+    pub(crate) fn inbox(&mut self, node: u8) -> &mut Inbox {
+        let i = self.inboxes.iter().position(|b| b.node == node).unwrap_or_else(|| {
+            self.inboxes.push(Inbox { node, limit: INBOX_BYTES, chunks: VecDeque::new() });
+            self.inboxes.len() - 1
+        });
+        &mut self.inboxes[i]
+    }
+}
+
 impl Inner {
     pub(crate) fn rare(&mut self) -> &mut Rare {
-        self.rare.get_or_insert_with(|| Box::new(Rare { inbox_limit: 256 * 1024, ..Rare::default() }))
+        self.rare.get_or_insert_default()
     }
 
     pub(crate) fn new_id(&mut self, kind: OpKind, origin: u8, at: u8, state: State) -> OpId {

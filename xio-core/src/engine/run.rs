@@ -7,7 +7,7 @@ use crate::buffer::Chunk;
 use crate::cx::{Cx, Event};
 use crate::driver::OpKind;
 use crate::engine::cells;
-use crate::engine::core::{Core, Early, Entry, Failed, Inner, State, Status, Step, Task, Tree};
+use crate::engine::core::{Core, Early, Entry, Failed, Inbox, Inner, State, Status, Step, Task, Tree};
 use crate::engine::end::End;
 use crate::engine::post::post;
 use crate::engine::pump::{Attempt, attempt, stopped};
@@ -441,7 +441,7 @@ impl Tree {
                 // Stop tasks run first in, first out; they may not take the lock.
                 let _ = catch_unwind(AssertUnwindSafe(f));
             }
-            rare.inbox.clear();
+            rare.inboxes.clear();
         }
         let ids: Vec<OpId> = self
             .inner
@@ -877,7 +877,7 @@ impl Tree {
             let Some(id) = waiting else { return };
             let borders = self.plan.has_borders(node);
             let Some(rare) = self.inner.rare.as_mut() else { return };
-            let Some((_, box_)) = rare.inbox.iter_mut().find(|(n, _)| *n == node) else { return };
+            let Some(Inbox { chunks: box_, .. }) = rare.inboxes.iter_mut().find(|b| b.node == node) else { return };
             let Some(chunk) = box_.front_mut() else { return };
             let Some(entry) = self.inner.ops.get_mut(id.slot as usize) else { return };
             let Some(AnyCell::Read(cell)) = entry.cell.as_mut() else { return };
