@@ -512,6 +512,11 @@ impl Cx<'_> {
         self.inner.shared.buffers.take(n)
     }
 
+    /// Gives a buffer back, for any level of the engine to use again.
+    pub fn give_back(&mut self, buf: BytesMut) {
+        self.inner.shared.buffers.give(buf);
+    }
+
     /// What the level below gives, for the first branch.
     pub fn caps_below(&self) -> Option<&crate::caps::Caps> {
         let child = self.plan.child(self.node, 0)?;

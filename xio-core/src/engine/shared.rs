@@ -162,7 +162,6 @@ impl Buffers {
     }
 
     /// Keeps a buffer for later, if it is worth it.
-    #[allow(dead_code, reason = "levels give buffers back through Cx::give_back")]
     pub(crate) fn give(&self, mut b: BytesMut) {
         b.clear();
         if b.capacity() >= KEPT_SIZE {
