@@ -1,5 +1,6 @@
 //! The engine: what a program holds, and the rooms behind it. `core` is one handle, `walk` the loop,
-//! `run` what its verdicts lead to, `pump` what happens outside the lock, `post` the ways in and out
+//! `run` what its verdicts lead to, `stop` how ops end before
+//! their time, `pump` what happens outside the lock, `post` the ways in and out
 //! of it, `submit` how users' ops begin and end.
 
 pub(crate) mod cells;
@@ -10,6 +11,7 @@ pub(crate) mod post;
 pub(crate) mod pump;
 pub(crate) mod run;
 pub(crate) mod shared;
+pub(crate) mod stop;
 pub(crate) mod submit;
 pub(crate) mod timers;
 pub(crate) mod walk;
