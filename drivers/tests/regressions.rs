@@ -605,7 +605,7 @@ fn the_last_hold_on_an_engine_may_go_inside_a_level() {
             let _ = self.0.send(());
         }
     }
-    struct Bottom(#[allow(dead_code)] Tell);
+    struct Bottom(#[allow(dead_code, reason = "held for its drop")] Tell);
     impl Level for Bottom {}
     let engine = Engine::new().unwrap();
     let (tx, rx) = mpsc::channel();
