@@ -210,7 +210,7 @@ impl Cx<'_> {
         cell.head.origin = node;
         cell.head.at = node;
         cell.head.own_branch = branch;
-        cell.head.tag = tag;
+        cell.head.tag = u64::from(tag);
         let step = match self.plan.branch_entry(K::KIND, node, branch) {
             Some(first) => Step::Enter(first),
             None => {
@@ -256,7 +256,7 @@ impl Cx<'_> {
         cell.head.origin = self.node;
         cell.head.at = self.node;
         cell.head.role = Role::Request;
-        cell.head.tag = tag;
+        cell.head.tag = u64::from(tag);
         cell.head.io = IoSlot::Ask(io);
         let id = self.inner.park(self.plan, cell, State::Io);
         self.inner.q.make().ios.push_back(id);

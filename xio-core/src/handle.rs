@@ -218,7 +218,7 @@ impl Handle {
     /// Puts bytes back that were read and not used; the next read gets them first.
     pub fn unread(&self, bytes: bytes::Bytes) {
         let mut lane = Lane::enter(&self.0.core);
-        lane.inner.rare().leftover.push_front((bytes.into(), OpAttrs::new()));
+        lane.inner.rare().unread(bytes.into());
         lane.leave_quiet();
     }
 
@@ -868,16 +868,7 @@ impl Tree {
     }
 
     fn cancel_kinds(&mut self, kinds: &[OpKind]) {
-        let ids: Vec<_> = self
-            .inner
-            .ops
-            .iter()
-            .filter(|(_, e)| e.origin == 0 && kinds.contains(&e.kind))
-            .map(|(slot, e)| crate::op::OpId {
-                slot: u32::try_from(slot).unwrap_or(u32::MAX),
-                generation: e.generation,
-            })
-            .collect();
+        let ids: Vec<_> = self.inner.ids(|e| e.origin == 0 && kinds.contains(&e.kind)).collect();
         for id in ids {
             self.cancel(id, crate::level::Reason::Cancelled);
         }

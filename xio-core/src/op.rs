@@ -59,7 +59,8 @@ pub(crate) struct Head {
     /// Counted among the user's outstanding ops, with so many bytes.
     pub(crate) charged: bool,
     pub(crate) charge: usize,
-    pub(crate) tag: u32,
+    /// What its level calls it; for a user's read the place of its bytes, once it has any.
+    pub(crate) tag: u64,
     pub(crate) error: Option<Error>,
     pub(crate) attrs: OpAttrs,
     pub(crate) io: IoSlot,
@@ -242,6 +243,11 @@ pub trait Kind: sealed::Sealed + Sized + Send + 'static {
     fn read_body(_body: &mut Self::Body) -> Option<&mut ReadBody> {
         None
     }
+    /// The body, if it is an accept's.
+    #[doc(hidden)]
+    fn accept_body(_body: &mut Self::Body) -> Option<&mut AcceptBody> {
+        None
+    }
     /// Bytes the op is to move in all.
     #[doc(hidden)]
     fn total(_body: &Self::Body) -> usize {
@@ -257,7 +263,8 @@ pub trait Kind: sealed::Sealed + Sized + Send + 'static {
 macro_rules! kinds {
     ($($(#[$doc:meta])* $K:ident, $Body:ty, $empty:expr, $Outcome:ty, $down:ident, $up:ident, $own:ident
        $(, worked = $worked:ident, leave = $leave:path, settle = $settle:path, transfer = $transfer:path, moved = $moved:expr, total = $total:expr, read = $read:expr)?
-       $(, set_direction = $set_direction:expr, direction = $direction:expr)?;)+) => {$(
+       $(, set_direction = $set_direction:expr, direction = $direction:expr)?
+       $(, accept = $accept:expr)?;)+) => {$(
         $(#[$doc])*
         #[derive(Debug)]
         pub enum $K {}
@@ -293,6 +300,9 @@ macro_rules! kinds {
             $(
                 fn set_direction(body: &mut $Body, d: crate::io::Direction) { $set_direction(body, d) }
                 fn direction(body: &$Body) -> Option<crate::io::Direction> { $direction(body) }
+            )?
+            $(
+                fn accept_body(body: &mut $Body) -> Option<&mut AcceptBody> { $accept(body) }
             )?
             #[inline]
             fn wrap(cell: Box<Cell<Self>>) -> AnyCell { AnyCell::$K(cell) }
@@ -330,7 +340,8 @@ kinds! {
     Ready, ReadyBody, ReadyBody::default(), Result<(), Error>, ready, ready_done, own_ready_done,
         set_direction = |b: &mut ReadyBody, d| b.direction = d, direction = |b: &ReadyBody| Some(b.direction);
     /// Waits for a link.
-    Accept, AcceptBody, AcceptBody::default(), Result<crate::engine::end::Accepted, Error>, accept, accept_done, own_accept_done;
+    Accept, AcceptBody, AcceptBody::default(), Result<crate::engine::end::Accepted, Error>, accept, accept_done, own_accept_done,
+        accept = Some;
     /// Starts a server.
     Listen, ListenBody, ListenBody::default(), Result<crate::contact::Contact, Error>, listen, listen_done, own_listen_done;
 }
@@ -511,7 +522,7 @@ impl<'o, K: Kind> Op<'o, K> {
     /// The tag the level gave when it made this op.
     #[inline]
     pub fn tag(&self) -> u32 {
-        self.cell.head.tag
+        u32::try_from(self.cell.head.tag).unwrap_or_default()
     }
 
     /// The attrs that travel with the op.

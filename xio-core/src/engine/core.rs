@@ -7,10 +7,10 @@ use std::collections::VecDeque;
 use slab::Slab;
 use smallvec::SmallVec;
 
-use crate::attr::OpAttrs;
 use crate::buffer::Chunk;
 use crate::cx::Event;
 use crate::driver::OpKind;
+use crate::engine::recall::{Leftover, Links};
 use crate::engine::shared::Shared;
 use crate::error::{Error, Place};
 use crate::io::{Direction, IoDone, Sock};
@@ -103,6 +103,8 @@ pub(crate) struct Entry {
     pub(crate) more: Option<Box<More>>,
     /// The owner went while the op was out.
     pub(crate) deserted: bool,
+    /// It is called back to the top, to start again behind bytes that fell back.
+    pub(crate) recalled: bool,
 }
 
 /// What few entries have.
@@ -113,6 +115,8 @@ pub(crate) struct More {
     pub(crate) early: Option<Early>,
     /// A future's waker that came while the op was out.
     pub(crate) waker: Option<std::task::Waker>,
+    /// Why an op that is called back is to end, rather than start again.
+    pub(crate) withdrawn: Option<Reason>,
 }
 
 impl Entry {
@@ -142,7 +146,10 @@ pub(crate) enum Task {
     Timer { node: u8, tag: u32, alive: Arc<crate::sync::AtomicBool> },
     Woken(u8),
     Event(Event),
+    /// Somebody wants an op to stop.
     Cancel(OpId, Reason),
+    /// It could not be stopped where it was, and is elsewhere now.
+    Pursue(OpId, Reason),
     Fail { node: u8, error: Error },
     Delivered(u8),
 }
@@ -186,8 +193,12 @@ pub(crate) struct Rare {
     pub(crate) events: VecDeque<Event>,
     /// The listener runs at the moment, and is not in `on_event`.
     pub(crate) listening: bool,
-    /// Read data that came for a reader who had gone.
-    pub(crate) leftover: VecDeque<(Chunk, OpAttrs)>,
+    /// Read data that came for readers who had gone, in the order they had asked.
+    pub(crate) leftover: VecDeque<Leftover>,
+    /// The same for accepts.
+    pub(crate) links: Links,
+    /// Reads that were called back to the top and are not there yet.
+    pub(crate) recalling: u32,
     pub(crate) idle: [Option<std::time::Duration>; 2],
     pub(crate) progress: [Time; 2],
     pub(crate) counts: Option<Box<[Counts]>>,
@@ -233,6 +244,8 @@ pub(crate) struct Inner {
     pub(crate) stack: Stack,
     pub(crate) ops: Slab<Entry>,
     pub(crate) generation: u32,
+    /// Reads that came up to be fetched.
+    pub(crate) came: u32,
     pub(crate) q: Lazy,
     pub(crate) nodes: SmallVec<[NodeState; 4]>,
     pub(crate) status: Status,
@@ -399,8 +412,17 @@ impl Inner {
             cell: None,
             more: None,
             deserted: false,
+            recalled: false,
         });
         OpId { slot: u32::try_from(slot).unwrap_or(u32::MAX), generation }
+    }
+
+    /// The ops of which `which` holds.
+    pub(crate) fn ids(&self, which: impl Fn(&Entry) -> bool) -> impl Iterator<Item = OpId> {
+        self.ops
+            .iter()
+            .filter(move |(_, e)| which(e))
+            .map(|(slot, e)| OpId { slot: u32::try_from(slot).unwrap_or(u32::MAX), generation: e.generation })
     }
 
     #[inline]

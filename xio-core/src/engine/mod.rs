@@ -1,6 +1,6 @@
 //! The engine: what a program holds, and the rooms behind it. `core` is one handle, `walk` the loop,
 //! `run` what its verdicts lead to, `stop` how ops end before
-//! their time, `pump` what happens outside the lock, `post` the ways in and out
+//! their time, `recall` who gets what came for an owner who had gone, `pump` what happens outside the lock, `post` the ways in and out
 //! of it, `submit` how users' ops begin and end.
 
 pub(crate) mod cells;
@@ -9,6 +9,7 @@ pub(crate) mod end;
 pub(crate) mod pool;
 pub(crate) mod post;
 pub(crate) mod pump;
+pub(crate) mod recall;
 pub(crate) mod run;
 pub(crate) mod shared;
 pub(crate) mod stop;
@@ -197,6 +198,7 @@ impl Engine {
                     stack: stack.clone(),
                     ops: slab::Slab::with_capacity(1),
                     generation: 0,
+                    came: 0,
                     q: core::Lazy::default(),
                     nodes: smallvec::smallvec![NodeState::default(); count + 1],
                     status: Status::Opening,

@@ -3,7 +3,6 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::buffer::Chunk;
 use crate::cx::{Cx, Event};
 use crate::driver::OpKind;
 use crate::engine::cells;
@@ -16,7 +15,7 @@ use crate::engine::walk::{Stop, walk};
 use crate::error::{Error, ErrorKind};
 use crate::io::IoDone;
 use crate::level::Reason;
-use crate::op::{AnyCell, Cell, IoSlot, Kind, OpId, Read, Role, with_cell};
+use crate::op::{AnyCell, Cell, IoSlot, Kind, OpId, Role, with_cell};
 use crate::plan::USER;
 use crate::reactor::Waiter;
 use crate::stats;
@@ -79,12 +78,18 @@ impl Tree {
     fn task(&mut self, task: Task) {
         match task {
             Task::Op(id) => {
-                let Some(&mut Entry { state: State::Ready(step), .. }) = self.inner.entry(id) else { return };
-                if let Some(any) = self.inner.take(&self.plan, id) {
-                    with_cell!(any, c => self.advance(c, step));
+                let Some(&mut Entry { state: State::Ready(step), at, .. }) = self.inner.entry(id) else { return };
+                let Some(mut any) = self.inner.take(&self.plan, id) else { return };
+                if at == USER && self.has_leftover() {
+                    let enough = with_cell!(&mut any, c => self.take_leftover(c));
+                    if enough {
+                        return with_cell!(any, c => self.finish_user(c));
+                    }
                 }
+                with_cell!(any, c => self.advance(c, step));
             }
             Task::Cancel(id, reason) => self.cancel(id, reason),
+            Task::Pursue(id, reason) => self.pursue(id, reason),
             Task::IoDone { node, tag, done } => self.call(node, |l, cx| l.io_done(cx, tag, done)),
             Task::Timer { node, tag, alive } => {
                 if alive.load(crate::sync::Ordering::Relaxed) {
@@ -237,7 +242,7 @@ impl Tree {
             Stop::Finished | Stop::Freed | Stop::Posted(_) | Stop::Unwind(_) => return,
         };
         if let Some(reason) = self.inner.entry(id).and_then(|e| e.cancel) {
-            self.inner.q.make().runq.push_back(Task::Cancel(id, reason));
+            self.inner.q.make().runq.push_back(Task::Pursue(id, reason));
         }
     }
 
@@ -328,7 +333,7 @@ impl Tree {
             return;
         }
         if cell.head.role == Role::Request {
-            let (node, tag) = (cell.head.origin, cell.head.tag);
+            let (node, tag) = (cell.head.origin, u32::try_from(cell.head.tag).unwrap_or_default());
             let done = match (std::mem::replace(&mut cell.head.io, IoSlot::None), cell.head.error.take()) {
                 (_, Some(e)) => IoDone::Failed(e.into()),
                 (IoSlot::Done(done), None) => *done,
@@ -345,8 +350,15 @@ impl Tree {
 
     /// An op of the user's is done: books it, then tells its owner.
     pub(super) fn finish_user<K: Kind>(&mut self, mut cell: Box<Cell<K>>) {
-        self.book(&mut cell);
         let id = cell.head.id;
+        if self.inner.entry(id).is_some_and(|e| e.recalled) {
+            match self.recalled(cell) {
+                Some(c) => cell = c,
+                None => return,
+            }
+        }
+        self.book(&mut cell);
+        self.inner.note_place(&mut cell);
         if let Some(e) = self.inner.entry(id) {
             if e.deserted {
                 cell.end = End::Gone;
@@ -376,7 +388,7 @@ impl Tree {
             }
             End::Gone | End::Own => {
                 self.inner.free_id(&self.plan, id);
-                self.inner.abandon(K::wrap(cell));
+                self.abandon(id, K::wrap(cell));
             }
         }
     }
@@ -491,7 +503,7 @@ impl Tree {
                     if self.levels.is_empty() {
                         return self.kill(id);
                     }
-                    return self.cancel(id, reason);
+                    return self.pursue(id, reason);
                 }
                 self.wait_outside(id, cell, attempt);
             }
@@ -712,7 +724,10 @@ impl Inner {
     }
 
     #[inline]
-    fn admit_waiting(&mut self, side: usize) {
+    pub(super) fn admit_waiting(&mut self, side: usize) {
+        if side == 0 && self.recalls() {
+            return;
+        }
         while let Some(id) = self.q.get().and_then(|q| q.waiting[side].front().copied()) {
             let Some(e) = self.entry(id) else {
                 self.q.make().waiting[side].pop_front();
@@ -742,41 +757,23 @@ impl Inner {
         }
     }
 
+    /// Whether reads are on their way back to the top, so that none may start before them.
+    pub(crate) fn recalls(&self) -> bool {
+        self.rare.as_ref().is_some_and(|r| r.recalling > 0)
+    }
+
     /// Whether a user's op may start now.
     #[inline]
     pub(crate) fn may_start(&self, side: usize, charge: usize) -> bool {
         let s = &self.sides[side];
         let nobody = self.q.get().is_none_or(|q| q.waiting[side].is_empty());
-        s.ops == 0 || (nobody && s.ops < self.limits.ops && s.bytes.saturating_add(charge) <= self.limits.bytes)
+        s.ops == 0 || (nobody && !(side == 0 && self.recalls()) && s.ops < self.limits.ops && s.bytes.saturating_add(charge) <= self.limits.bytes)
     }
 
     pub(crate) fn unqueue(&mut self, id: OpId) {
         if let Some(q) = self.q.get_mut() {
             q.waiting.iter_mut().for_each(|w| w.retain(|i| *i != id));
         }
-    }
-
-    /// An op finished whose owner has gone: its data goes back to the top of the stack.
-    pub(crate) fn abandon(&mut self, any: AnyCell) {
-        let AnyCell::Read(mut c) = any else { return cells::keep(any) };
-        let keep = c.head.error.is_none() || c.body.got > 0;
-        if keep {
-            let done = match <Read as Kind>::outcome(&mut c) {
-                Ok(d) => d,
-                Err(f) => f.back,
-            };
-            let attrs = done.attrs.clone();
-            // A buffer may have held bytes before this read.
-            let n = done.n;
-            let chunk = if done.chunks.is_empty() {
-                let b = done.buf.freeze();
-                b.slice(b.len() - n.min(b.len())..)
-            } else {
-                done.into_bytes()
-            };
-            self.rare().leftover.push_back((Chunk::from(chunk), attrs));
-        }
-        cells::keep_read(c);
     }
 
     pub(crate) fn has_calls(&self) -> bool {

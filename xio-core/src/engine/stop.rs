@@ -37,13 +37,7 @@ impl Tree {
             }
             rare.inboxes.clear();
         }
-        let ids: Vec<OpId> = self
-            .inner
-            .ops
-            .iter()
-            .filter(|(_, e)| !matches!(e.state, State::Finished))
-            .map(|(slot, e)| OpId { slot: u32::try_from(slot).unwrap_or(u32::MAX), generation: e.generation })
-            .collect();
+        let ids: Vec<OpId> = self.inner.ids(|e| !matches!(e.state, State::Finished)).collect();
         for id in ids {
             self.kill(id);
         }
@@ -106,17 +100,11 @@ impl Tree {
         let error = error.at(OpKind::Read, || place);
         self.inner.rare().failed.push(Failed { node, error: error.clone(), writes_only: false });
         let plan = self.plan.clone();
-        let ids: Vec<OpId> = self
-            .inner
-            .ops
-            .iter()
-            .filter(|(_, e)| {
+        let ids: Vec<OpId> = self.inner.ids(|e| {
                 plan.within(e.at, node)
                     && e.origin < node
                     && !matches!(e.kind, OpKind::Close | OpKind::Open | OpKind::Listen)
-            })
-            .map(|(slot, e)| OpId { slot: u32::try_from(slot).unwrap_or(u32::MAX), generation: e.generation })
-            .collect();
+            }).collect();
         for id in ids {
             self.stop_parked(id, error.clone());
         }
@@ -131,7 +119,16 @@ impl Tree {
             }
             return;
         }
+        if entry.recalled {
+            entry.more().withdrawn = Some(reason);
+        }
         entry.cancel = Some(reason);
+        self.pursue(id, reason);
+    }
+
+    /// Stops an op wherever it is.
+    pub(super) fn pursue(&mut self, id: OpId, reason: Reason) {
+        let Some(entry) = self.inner.entry(id) else { return };
         if let State::Held(node) = entry.state {
             let mut answer = Cancel::Take;
             self.call(node, |l, cx| answer = l.cancel(cx, id, reason));
@@ -197,13 +194,7 @@ impl Tree {
 
     /// Ops that were made to serve this one go with it.
     fn cancel_servants(&mut self, id: OpId) {
-        let servants: Vec<OpId> = self
-            .inner
-            .ops
-            .iter()
-            .filter(|(_, e)| e.origin != USER && e.cell.as_ref().is_some_and(|c| c.head().serves == id))
-            .map(|(slot, e)| OpId { slot: u32::try_from(slot).unwrap_or(u32::MAX), generation: e.generation })
-            .collect();
+        let servants: Vec<OpId> = self.inner.ids(|e| e.origin != USER && e.cell.as_ref().is_some_and(|c| c.head().serves == id)).collect();
         for s in servants {
             self.inner.q.make().runq.push_back(Task::Cancel(s, Reason::Cancelled));
         }
@@ -239,11 +230,7 @@ impl Tree {
             _ => return,
         };
         let plan = self.plan.clone();
-        let ids: Vec<OpId> = self
-            .inner
-            .ops
-            .iter()
-            .filter(|(_, e)| {
+        let ids: Vec<OpId> = self.inner.ids(|e| {
                 let mine = (from_user && e.origin == USER)
                     || (node != crate::plan::END
                         && plan.within(e.at, node)
@@ -254,9 +241,7 @@ impl Tree {
                     _ => entering && (mode != CloseMode::Keep || e.origin != USER),
                 };
                 mine && stops && e.cancel.is_none() && !matches!(e.state, State::Finished)
-            })
-            .map(|(slot, e)| OpId { slot: u32::try_from(slot).unwrap_or(u32::MAX), generation: e.generation })
-            .collect();
+            }).collect();
         for id in ids {
             self.inner.q.make().runq.push_back(Task::Cancel(id, Reason::Cancelled));
         }

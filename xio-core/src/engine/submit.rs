@@ -67,7 +67,7 @@ pub(crate) fn start<'a, K: Kind>(
             return Started::Parked(id);
         }
         if K::KIND == OpKind::Read
-            && lane.inner.rare.as_ref().is_some_and(|r| !r.leftover.is_empty())
+            && lane.has_leftover()
             && lane.take_leftover(&mut cell)
         {
             lane.leave();
@@ -75,7 +75,11 @@ pub(crate) fn start<'a, K: Kind>(
         }
     }
     match K::KIND {
-        OpKind::Ready if lane.has_leftover(&cell) => {
+        OpKind::Ready if K::direction(&cell.body) == Some(Direction::Read) && lane.has_leftover() => {
+            lane.leave_quiet();
+            return Started::Done(cell);
+        }
+        OpKind::Accept if lane.inner.rare.is_some() && lane.take_link(&mut cell) => {
             lane.leave_quiet();
             return Started::Done(cell);
         }
@@ -86,6 +90,13 @@ pub(crate) fn start<'a, K: Kind>(
     loop {
         match lane.walk_caught(&mut cell, step) {
             Stop::Finished => {
+                let id = cell.head.id;
+                if !id.is_none() && lane.inner.entry(id).is_some_and(|e| e.recalled) {
+                    set_bell(&mut cell, waiting);
+                    lane.finish_user(cell);
+                    lane.leave();
+                    return Started::Parked(id);
+                }
                 lane.book(&mut cell);
                 let id = std::mem::replace(&mut cell.head.id, OpId::NONE);
                 if !id.is_none() {
@@ -366,35 +377,6 @@ impl Tree {
         step
     }
 
-    /// Whether a wait for readiness need not wait, for bytes were put back.
-    fn has_leftover<K: Kind>(&self, cell: &Cell<K>) -> bool {
-        K::direction(&cell.body) == Some(Direction::Read)
-            && self.inner.rare.as_ref().is_some_and(|r| !r.leftover.is_empty())
-    }
-
-    /// Gives a new reader what came for one who had gone. Whether that is enough.
-    fn take_leftover<K: Kind>(&mut self, cell: &mut Cell<K>) -> bool {
-        let borders = self.plan.unit.has_borders();
-        let Some(rare) = &mut self.inner.rare else { return false };
-        let Some(body) = K::read_body(&mut cell.body) else { return false };
-        while let Some((mut chunk, attrs)) = rare.leftover.pop_front() {
-            let len = chunk.len();
-            body.put_chunk(&mut chunk);
-            cell.head.attrs = attrs.clone();
-            if !chunk.is_empty() {
-                rare.leftover.push_front((chunk, attrs));
-                if borders {
-                    cell.head.error = Some(Error::new(ErrorKind::Truncated { len }));
-                }
-                return true;
-            }
-            if borders || body.room() == 0 || body.wanted() == 0 {
-                return true;
-            }
-        }
-        false
-    }
-
     /// A write that stops half way on a stack with borders tears the message it was in.
     fn tear<K: Kind>(&mut self, cell: &Cell<K>) {
         if K::KIND != OpKind::Write || !self.plan.unit.has_borders() {
@@ -473,6 +455,8 @@ fn wait_parked<K: Kind>(core: &Arc<Core>, id: OpId, w: &Waiting) -> Box<Cell<K>>
             lane.leave();
             return cell;
         }
+        // One that was called back after its bell had rung needs it again.
+        lane.set_bell::<K>(id, w);
         let late = until != Time::NEVER && core.shared.now() >= until;
         if late {
             until = Time::NEVER;
@@ -637,10 +621,18 @@ impl Tree {
         }
     }
 
+    fn set_bell<K: Kind>(&mut self, id: OpId, w: &Waiting) {
+        let Some(entry) = self.inner.entry(id) else { return };
+        if let Some(mut cell) = entry.cell.take().and_then(K::unwrap) {
+            set_bell(&mut cell, Some(w));
+            entry.cell = Some(K::wrap(cell));
+        }
+    }
+
     /// The owner of an op has gone.
     fn desert<K: Kind>(&mut self, id: OpId) -> Option<End<K>> {
         if let Some(cell) = self.collect::<K>(id) {
-            self.inner.abandon(K::wrap(cell));
+            self.abandon(id, K::wrap(cell));
             return None;
         }
         let mut old = None;
