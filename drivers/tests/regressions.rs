@@ -701,6 +701,29 @@ fn a_write_that_rides_with_others_still_has_its_deadline() {
     assert_eq!(got, [None, Some(ErrorKind::TimedOut), Some(ErrorKind::TimedOut)]);
 }
 
+#[test]
+fn a_cancelled_write_that_rides_with_others_ends_at_once_and_says_what_is_committed() {
+    let engine = Engine::new().unwrap();
+    let (bottom, writes) = stuck();
+    let h = open(&engine, queued(queue::Options::default()).over(bottom));
+    let (tx, rx) = mpsc::channel();
+    let tickets: Vec<_> = (0..3)
+        .map(|i| {
+            let tx = tx.clone();
+            h.write("abc").then(move |r| tx.send((i, r.map(|d| d.n).map_err(|f| (f.kind(), f.back.n)))).unwrap())
+        })
+        .collect();
+    let first = writes.lock().unwrap().remove(0);
+    first.retry();
+    assert_eq!(rx.recv_timeout(LONG).unwrap(), (0, Ok(3)));
+    tickets[1].cancel();
+    assert_eq!(rx.recv_timeout(LONG).unwrap(), (1, Err((ErrorKind::Cancelled, 3))));
+    // The other rides on, and has its real result.
+    let joined = writes.lock().unwrap().remove(0);
+    joined.fail(ErrorKind::Reset);
+    assert_eq!(rx.recv_timeout(LONG).unwrap(), (2, Err((ErrorKind::Reset, 0))));
+}
+
 /// Lets one write through when it is retried; the rest stays.
 struct Stuck(Helds<Write>, usize);
 impl Level for Stuck {

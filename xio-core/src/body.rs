@@ -14,6 +14,7 @@ use crate::engine::walk::Settled;
 use crate::error::ErrorKind;
 use crate::handle::CloseMode;
 use crate::io::{Direction, Io};
+use crate::plan::USER;
 
 /// The chunks of a take read.
 pub type Chunks = SmallVec<[Chunk; 1]>;
@@ -304,22 +305,23 @@ pub struct WriteBody {
     pub(crate) moved: usize,
     /// `moved` when the level was last asked.
     pub(crate) mark: usize,
-    /// How many pieces at the front levels have added, and their bytes.
-    leads: u16,
-    lead_bytes: usize,
+    /// The pieces at the front that levels have added, the topmost level's first.
+    leads: Leads,
     /// Ends of the messages in a batch, in bytes of `pieces` from the front; empty: one message.
     pub(crate) ends: Vec<usize>,
     saved: Vec<SavedWrite>,
     touched: bool,
 }
 
+/// Levels that added a piece at the front, and its bytes.
+type Leads = SmallVec<[(u8, usize); 1]>;
+
 struct SavedWrite {
     node: u8,
     pieces: Pieces,
     total: usize,
     moved: usize,
-    leads: u16,
-    lead_bytes: usize,
+    leads: Leads,
     ends: Vec<usize>,
 }
 
@@ -330,8 +332,7 @@ impl WriteBody {
             total: 0,
             moved: 0,
             mark: usize::MAX,
-            leads: 0,
-            lead_bytes: 0,
+            leads: SmallVec::new_const(),
             ends: Vec::new(),
             saved: Vec::new(),
             touched: false,
@@ -343,8 +344,7 @@ impl WriteBody {
         self.pieces = pieces;
         self.moved = 0;
         self.mark = usize::MAX;
-        self.leads = 0;
-        self.lead_bytes = 0;
+        self.leads.clear();
         self.ends.clear();
         self.touched = false;
     }
@@ -355,8 +355,7 @@ impl WriteBody {
         self.pieces.push(Piece::lent(lent));
         self.moved = 0;
         self.mark = usize::MAX;
-        self.leads = 0;
-        self.lead_bytes = 0;
+        self.leads.clear();
         self.ends.clear();
         self.touched = false;
     }
@@ -371,11 +370,9 @@ impl WriteBody {
 
     /// Drops the pieces; says how many of the owner's bytes went.
     pub(crate) fn finish_lent(&mut self) -> usize {
-        if !self.saved.is_empty() {
-            self.leave_saved(0);
-        }
+        self.come_up(USER);
         self.pieces.clear();
-        self.moved.saturating_sub(self.lead_bytes).min(self.total - self.lead_bytes)
+        self.moved
     }
 
     /// The pieces, all that are to be written; the first [`moved`](Self::moved) bytes are through.
@@ -473,10 +470,9 @@ impl WriteBody {
     }
 
     #[inline]
-    pub(crate) fn lead(&mut self, lead: Piece) {
+    pub(crate) fn lead(&mut self, node: u8, lead: Piece) {
         self.total += lead.len();
-        self.lead_bytes += lead.len();
-        self.leads += 1;
+        self.leads.push((node, lead.len()));
         self.pieces.insert(0, lead);
     }
 
@@ -488,7 +484,6 @@ impl WriteBody {
             total: std::mem::replace(&mut self.total, new_total),
             moved: std::mem::take(&mut self.moved),
             leads: std::mem::take(&mut self.leads),
-            lead_bytes: std::mem::take(&mut self.lead_bytes),
             ends: std::mem::take(&mut self.ends),
         };
         self.mark = usize::MAX;
@@ -502,33 +497,45 @@ impl WriteBody {
     }
 
     fn leave_touched(&mut self, node: u8) -> bool {
-        self.leave_saved(node);
+        self.take_off(node);
         self.touched = !self.saved.is_empty();
         true
     }
 
-    fn leave_saved(&mut self, node: u8) {
-        while self.saved.last().is_some_and(|s| s.node >= node) {
+    /// The op comes up to the level at `node`, which sees its own pieces and those of the levels above.
+    #[inline]
+    pub(crate) fn come_up(&mut self, node: u8) {
+        if !self.saved.is_empty() || !self.leads.is_empty() {
+            self.take_off(node.saturating_add(1));
+        }
+    }
+
+    /// Takes off what the levels from `node` down added or put in place.
+    fn take_off(&mut self, node: u8) {
+        loop {
+            while self.leads.last().is_some_and(|l| l.0 >= node) {
+                let Some((_, len)) = self.leads.pop() else { break };
+                self.total -= len;
+                self.moved = self.moved.saturating_sub(len);
+                self.pieces.remove(0);
+            }
+            if self.saved.last().is_none_or(|s| s.node < node) {
+                return;
+            }
             let Some(s) = self.saved.pop() else { return };
             let all = self.moved == self.total;
             self.pieces = s.pieces;
             self.total = s.total;
             self.moved = if all { s.total } else { s.moved };
             self.leads = s.leads;
-            self.lead_bytes = s.lead_bytes;
             self.ends = s.ends;
         }
     }
 
     /// Gives the owner's pieces back, without what levels added, and how many of their bytes went.
     pub(crate) fn give_back(&mut self) -> (Pieces, usize) {
-        self.leave_saved(0);
-        let n = self.moved.saturating_sub(self.lead_bytes).min(self.total - self.lead_bytes);
-        let mut pieces = std::mem::take(&mut self.pieces);
-        if self.leads > 0 {
-            pieces.drain(..usize::from(self.leads).min(pieces.len()));
-        }
-        (pieces, n)
+        self.come_up(USER);
+        (std::mem::take(&mut self.pieces), self.moved)
     }
 }
 
@@ -566,6 +573,8 @@ impl OpenBody {
 #[derive(Default)]
 pub struct CloseBody {
     pub(crate) mode: CloseMode,
+    /// It did not end in its time and became an abort.
+    pub(crate) late: bool,
 }
 
 impl CloseBody {
@@ -646,11 +655,15 @@ mod tests {
     fn a_lead_and_a_replacement_come_off_again() {
         let mut w = WriteBody::empty();
         w.ask(SmallVec::from_iter([Piece::inline(b"hello")]));
-        w.lead(Piece::inline(b"hdr"));
+        w.lead(1, Piece::inline(b"hdr"));
         w.replace(2, SmallVec::from_iter([Piece::inline(b"x")]));
         assert_eq!((w.len(), w.moved()), (1, 0));
         w.take_all();
+        w.come_up(2);
+        assert_eq!((w.len(), w.moved()), (1, 1));
         assert!(w.leave(2));
+        assert_eq!((w.len(), w.moved()), (8, 8));
+        w.come_up(1);
         assert_eq!((w.len(), w.moved()), (8, 8));
         let (pieces, n) = w.give_back();
         assert_eq!((&*pieces[0], n), (&b"hello"[..], 5));

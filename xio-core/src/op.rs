@@ -220,6 +220,9 @@ pub trait Kind: sealed::Sealed + Sized + Send + 'static {
     fn leave_level(_body: &mut Self::Body, _node: u8) -> bool {
         false
     }
+    /// The op comes up to `node`: what the levels below it had put in place comes off.
+    #[doc(hidden)]
+    fn come_up(_body: &mut Self::Body, _node: u8) {}
     /// Whether an op that a level finished itself has moved enough.
     #[doc(hidden)]
     fn settle(_body: &mut Self::Body, _borders: bool) -> Settled {
@@ -262,7 +265,7 @@ pub trait Kind: sealed::Sealed + Sized + Send + 'static {
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $K:ident, $Body:ty, $empty:expr, $Outcome:ty, $down:ident, $up:ident, $own:ident
-       $(, worked = $worked:ident, leave = $leave:path, settle = $settle:path, transfer = $transfer:path, moved = $moved:expr, total = $total:expr, read = $read:expr)?
+       $(, worked = $worked:ident, leave = $leave:path, come_up = $come_up:expr, settle = $settle:path, transfer = $transfer:path, moved = $moved:expr, total = $total:expr, read = $read:expr)?
        $(, set_direction = $set_direction:expr, direction = $direction:expr)?
        $(, accept = $accept:expr)?;)+) => {$(
         $(#[$doc])*
@@ -289,6 +292,8 @@ macro_rules! kinds {
                 }
                 #[inline]
                 fn leave_level(body: &mut $Body, node: u8) -> bool { $leave(body, node) }
+                #[inline]
+                fn come_up(body: &mut $Body, node: u8) { $come_up(body, node) }
                 #[inline]
                 fn settle(body: &mut $Body, borders: bool) -> Settled { $settle(body, borders) }
                 #[inline]
@@ -324,12 +329,12 @@ kinds! {
     Close, CloseBody, CloseBody::default(), Result<(), Error>, close, close_done, own_close_done;
     /// Reads.
     Read, ReadBody, ReadBody::empty(), Result<ReadDone, Failed<ReadDone>>, read, read_done, own_read_done,
-        worked = read_worked, leave = ReadBody::leave, settle = ReadBody::settle,
+        worked = read_worked, leave = ReadBody::leave, come_up = |_, _| {}, settle = ReadBody::settle,
         transfer = ReadBody::transfer, moved = |b: &ReadBody| Some((true, b.got)), total = |b: &ReadBody| b.got,
         read = Some;
     /// Writes.
     Write, WriteBody, WriteBody::empty(), Result<WriteDone, Failed<WriteDone>>, write, write_done, own_write_done,
-        worked = write_worked, leave = WriteBody::leave, settle = WriteBody::settle,
+        worked = write_worked, leave = WriteBody::leave, come_up = WriteBody::come_up, settle = WriteBody::settle,
         transfer = WriteBody::transfer, moved = |b: &WriteBody| Some((false, b.moved)), total = |b: &WriteBody| b.total,
         read = |_| None;
     /// Makes sure that what was written has left every level.
@@ -583,7 +588,7 @@ impl<'o> Op<'o, Write> {
     /// Passes the write down with `lead`, a header of this level, in front.
     #[inline]
     pub fn pass_lead(self, lead: crate::buffer::Piece) -> Flow<'o> {
-        self.cell.body.lead(lead);
+        self.cell.body.lead(self.cell.head.at, lead);
         self.flow(Act::Pass)
     }
 

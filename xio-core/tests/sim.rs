@@ -725,7 +725,8 @@ fn a_close_that_nobody_lets_out_is_forced_when_its_time_is_up() {
     let (wrote, put) = slot();
     client.write(pattern(1, 50)).then(move |r| *put.lock().unwrap() = Some(r));
     let began = w.now();
-    client.close().deadline(Duration::from_secs(2)).wait().unwrap();
+    let late = client.close().deadline(Duration::from_secs(2)).wait().unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::TimedOut);
     assert_eq!(w.now().since(began), Duration::from_secs(2));
     let e = taken(&wrote).unwrap_err();
     assert_eq!((e.kind(), e.back.n), (ErrorKind::Cancelled, 10));

@@ -3,15 +3,20 @@
 //! over quiet levels.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use crate::driver::OpKind;
 use crate::engine::core::{Failed, Inner, State, Status, Step, Task, Tree};
 use crate::engine::pump::stopped;
 use crate::error::{Error, ErrorKind};
-use crate::handle::CloseMode;
+use crate::handle::{CLOSE_TIME, CloseMode};
 use crate::level::{Cancel, Reason};
 use crate::op::{AnyCell, Cell, Close, Kind, OpId, Role, with_cell};
 use crate::plan::USER;
+use crate::time::Time;
+
+/// After its time a close is an abort; so much later it is over.
+const FORCED: Duration = Duration::from_millis(500);
 
 impl Tree {
     /// The levels are done for: they go as soon as the lock is free. What is still about fails.
@@ -250,7 +255,10 @@ impl Tree {
     /// The time for an orderly close is over.
     fn force_close(&mut self, id: OpId) {
         match self.inner.entry(id).and_then(|e| e.cell.as_mut()) {
-            Some(AnyCell::Close(c)) if c.body.mode != CloseMode::Abort => c.body.mode = CloseMode::Abort,
+            Some(AnyCell::Close(c)) if c.body.mode != CloseMode::Abort => {
+                c.body.mode = CloseMode::Abort;
+                c.body.late = true;
+            }
             _ => {
                 // Even that did not help: somebody holds on to an op, or never answers.
                 let e = Error::new(ErrorKind::TimedOut).detail("the close was forced");
@@ -258,7 +266,7 @@ impl Tree {
                 return self.bury();
             }
         }
-        let again = self.inner.shared.now() + std::time::Duration::from_millis(500);
+        let again = self.inner.shared.now() + FORCED;
         let key = self.inner.shared.timers.deadline(again, self.inner.me.clone(), id);
         let Some(entry) = self.inner.entry(id) else { return };
         entry.more().timer = Some((again, key));
@@ -304,6 +312,10 @@ impl Tree {
         close.head.at = origin;
         close.head.own_branch = branch;
         close.head.serves = id;
+        // The open's time is over soon, or a level may never answer: then what is left is dropped.
+        let now = self.inner.shared.now();
+        let open = self.inner.entry(id).and_then(|e| e.cell.as_ref()).map_or(Time::NEVER, |c| c.head().deadline);
+        close.head.deadline = (open.max(now).min(now + CLOSE_TIME)) + FORCED;
         let first = self.plan.branch_entry(OpKind::Close, origin, branch).unwrap_or(crate::plan::END);
         self.advance(close, Step::Enter(first));
     }

@@ -374,6 +374,14 @@ impl Socket for Stream {
     }
 }
 
+/// Whether the machine has several CPUs, whatever those are that this thread may run on.
+pub(crate) fn several_cpus() -> bool {
+    match std::fs::read_to_string("/sys/devices/system/cpu/online") {
+        Ok(s) => s.contains(['-', ',']),
+        Err(_) => std::thread::available_parallelism().is_ok_and(|n| n.get() > 1),
+    }
+}
+
 fn nanos(d: Duration) -> u64 {
     u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)
 }
