@@ -142,15 +142,26 @@ pub(crate) enum Early {
 /// Something to do under the lock.
 pub(crate) enum Task {
     Op(OpId),
-    IoDone { node: u8, tag: u32, done: IoDone },
-    Timer { node: u8, tag: u32, alive: Arc<crate::sync::AtomicBool> },
+    IoDone {
+        node: u8,
+        tag: u32,
+        done: IoDone,
+    },
+    Timer {
+        node: u8,
+        tag: u32,
+        alive: Arc<crate::sync::AtomicBool>,
+    },
     Woken(u8),
     Event(Event),
     /// Somebody wants an op to stop.
     Cancel(OpId, Reason),
     /// It could not be stopped where it was, and is elsewhere now.
     Pursue(OpId, Reason),
-    Fail { node: u8, error: Error },
+    Fail {
+        node: u8,
+        error: Error,
+    },
     Delivered(u8),
 }
 

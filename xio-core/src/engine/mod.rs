@@ -1,11 +1,13 @@
 //! The engine: what a program holds, and the rooms behind it. `core` is one handle, `walk` the loop,
-//! `run` what its verdicts lead to, `stop` how ops end before
+//! `run` what its verdicts lead to, `out` what becomes of requests, `limit` how much may be outstanding, `stop` how ops end before
 //! their time, `recall` who gets what came for an owner who had gone, `pump` what happens outside the lock, `post` the ways in and out
 //! of it, `submit` how users' ops begin and end.
 
 pub(crate) mod cells;
 pub(crate) mod core;
 pub(crate) mod end;
+pub(crate) mod limit;
+pub(crate) mod out;
 pub(crate) mod pool;
 pub(crate) mod post;
 pub(crate) mod pump;
@@ -380,7 +382,7 @@ impl Tree {
         let kind = entry.kind;
         let own = entry.cell.as_ref().map_or(Time::NEVER, |c| c.head().deadline);
         if own > now
-            && let Some(side) = run::side_of(kind)
+            && let Some(side) = limit::side_of(kind)
         {
             let Some(rare) = &self.inner.rare else { return };
             let Some(limit) = rare.idle[side] else { return };

@@ -105,11 +105,14 @@ impl Tree {
         let error = error.at(OpKind::Read, || place);
         self.inner.rare().failed.push(Failed { node, error: error.clone(), writes_only: false });
         let plan = self.plan.clone();
-        let ids: Vec<OpId> = self.inner.ids(|e| {
+        let ids: Vec<OpId> = self
+            .inner
+            .ids(|e| {
                 plan.within(e.at, node)
                     && e.origin < node
                     && !matches!(e.kind, OpKind::Close | OpKind::Open | OpKind::Listen)
-            }).collect();
+            })
+            .collect();
         for id in ids {
             self.stop_parked(id, error.clone());
         }
@@ -199,7 +202,8 @@ impl Tree {
 
     /// Ops that were made to serve this one go with it.
     fn cancel_servants(&mut self, id: OpId) {
-        let servants: Vec<OpId> = self.inner.ids(|e| e.origin != USER && e.cell.as_ref().is_some_and(|c| c.head().serves == id)).collect();
+        let servants: Vec<OpId> =
+            self.inner.ids(|e| e.origin != USER && e.cell.as_ref().is_some_and(|c| c.head().serves == id)).collect();
         for s in servants {
             self.inner.q.make().runq.push_back(Task::Cancel(s, Reason::Cancelled));
         }
@@ -235,7 +239,9 @@ impl Tree {
             _ => return,
         };
         let plan = self.plan.clone();
-        let ids: Vec<OpId> = self.inner.ids(|e| {
+        let ids: Vec<OpId> = self
+            .inner
+            .ids(|e| {
                 let mine = (from_user && e.origin == USER)
                     || (node != crate::plan::END
                         && plan.within(e.at, node)
@@ -246,7 +252,8 @@ impl Tree {
                     _ => entering && (mode != CloseMode::Keep || e.origin != USER),
                 };
                 mine && stops && e.cancel.is_none() && !matches!(e.state, State::Finished)
-            }).collect();
+            })
+            .collect();
         for id in ids {
             self.inner.q.make().runq.push_back(Task::Cancel(id, Reason::Cancelled));
         }

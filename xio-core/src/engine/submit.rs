@@ -11,9 +11,9 @@ use crate::driver::OpKind;
 use crate::engine::cells;
 use crate::engine::core::{Core, Failed, State, Status, Step, Tree};
 use crate::engine::end::End;
+use crate::engine::limit::side_of;
 use crate::engine::post::{Lane, before_wait, defers};
 use crate::engine::pump::{Attempt, attempt, stopped};
-use crate::engine::run::side_of;
 use crate::engine::walk::Stop;
 use crate::engine::{may_block, turn_or_wait};
 use crate::error::{Error, ErrorKind};
@@ -66,10 +66,7 @@ pub(crate) fn start<'a, K: Kind>(
             lane.leave();
             return Started::Parked(id);
         }
-        if K::KIND == OpKind::Read
-            && lane.has_leftover()
-            && lane.take_leftover(&mut cell)
-        {
+        if K::KIND == OpKind::Read && lane.has_leftover() && lane.take_leftover(&mut cell) {
             lane.leave();
             return Started::Done(cell);
         }
