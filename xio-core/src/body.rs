@@ -370,7 +370,16 @@ impl WriteBody {
 
     /// Drops the pieces; says how many of the owner's bytes went.
     pub(crate) fn finish_lent(&mut self) -> usize {
-        self.come_up(USER);
+        if self.moved < self.total {
+            self.come_up(USER);
+        } else if let Some(first) = self.saved.first() {
+            // All went, so the owner's went; there is nothing to look up piece by piece.
+            self.moved = first.total - first.leads.iter().map(|l| l.1).sum::<usize>();
+        } else {
+            self.moved -= self.leads.iter().map(|l| l.1).sum::<usize>();
+        }
+        self.saved.clear();
+        self.leads.clear();
         self.pieces.clear();
         self.moved
     }

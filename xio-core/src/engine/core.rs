@@ -18,7 +18,7 @@ use crate::level::{Level, Reason};
 #[cfg(test)]
 use crate::op::Read;
 use crate::op::{Act, AnyCell, Cell, Kind, OpId};
-use crate::plan::Plan;
+use crate::plan::{Plan, USER};
 use crate::reactor::Bell;
 use crate::stack::Stack;
 use crate::stats::Counts;
@@ -225,6 +225,16 @@ pub(crate) struct Side {
     pub(crate) bytes: usize,
 }
 
+/// A user's read or write that is tried once by the thread that asked for it, with the lock free. It has
+/// no number yet; if it has to wait it gets one.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Try {
+    /// The level it is at; USER: there is none.
+    pub(crate) at: u8,
+    /// It is to stop rather than wait.
+    pub(crate) stop: bool,
+}
+
 /// Named limits of outstanding ops, a handle and direction.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
@@ -266,6 +276,7 @@ pub(crate) struct Inner {
     pub(crate) slow_reads: u8,
     pub(crate) shut: bool,
     pub(crate) sides: [Side; 2],
+    pub(crate) tries: [Try; 2],
     pub(crate) limits: Limits,
     pub(crate) calling: bool,
     /// Its requests are tried when this thread's callbacks have run.
@@ -525,6 +536,7 @@ impl Inner {
     pub(crate) fn gate_shut(&mut self, kind: OpKind, node: u8, mine: OpId) -> bool {
         let side = usize::from(kind == OpKind::Write);
         self.nodes[usize::from(node)].busy[side] > 0
+            || self.tries[side].at != USER
             || (self.q.get().is_some_and(|q| !q.gates.is_empty()) && !self.is_next(kind, node, mine))
     }
 
@@ -550,7 +562,8 @@ impl Inner {
         while let Some((node, kind, id)) = self.q.get().and_then(|q| q.gates.get(i).copied()) {
             i += 1;
             let side = usize::from(kind == OpKind::Write);
-            if seen.contains(&(node, kind)) || self.nodes[usize::from(node)].busy[side] > 0 {
+            let shut = self.nodes[usize::from(node)].busy[side] > 0 || self.tries[side].at != USER;
+            if shut || seen.contains(&(node, kind)) {
                 continue;
             }
             seen.push((node, kind));

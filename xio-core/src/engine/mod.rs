@@ -209,6 +209,7 @@ impl Engine {
                     slow_reads: 0,
                     shut: false,
                     sides: Default::default(),
+                    tries: Default::default(),
                     limits: Limits { ops: setup.max_ops, bytes: setup.max_bytes },
                     calling: false,
                     pumped_later: false,

@@ -99,14 +99,7 @@ impl Tree {
             ids.truncate(1);
         }
         for id in &ids {
-            let Some(entry) = self.inner.entry(*id) else { continue };
-            entry.recalled = true;
-            let asked = entry.cancel.replace(entry.cancel.unwrap_or(Reason::Cancelled));
-            if asked.is_some() {
-                // It was about to be stopped anyway, and ends.
-                entry.more().withdrawn = asked;
-            }
-            self.inner.rare().recalling += u32::from(kind == OpKind::Read);
+            self.call_back(*id);
         }
         for id in ids {
             let Some(entry) = self.inner.entry(id) else { continue };
@@ -117,6 +110,19 @@ impl Tree {
             } else if entry.more.as_ref().is_none_or(|m| m.withdrawn.is_none()) {
                 self.pursue(id, Reason::Cancelled);
             }
+        }
+    }
+
+    /// Marks an op as called back.
+    pub(crate) fn call_back(&mut self, id: OpId) {
+        if let Some(e) = self.inner.entry(id) {
+            e.recalled = true;
+            let asked = e.cancel.replace(e.cancel.unwrap_or(Reason::Cancelled));
+            if asked.is_some() {
+                e.more().withdrawn = asked;
+            }
+            let read = e.kind == OpKind::Read;
+            self.inner.rare().recalling += u32::from(read);
         }
     }
 

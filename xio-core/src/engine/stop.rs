@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use crate::driver::OpKind;
-use crate::engine::core::{Failed, Inner, State, Status, Step, Task, Tree};
+use crate::engine::core::{Failed, Inner, State, Status, Step, Task, Tree, Try};
 use crate::engine::pump::stopped;
 use crate::error::{Error, ErrorKind};
 use crate::handle::{CLOSE_TIME, CloseMode};
@@ -340,12 +340,14 @@ impl Inner {
 
     /// Whether nothing of the levels above, and nothing of its own, is in or below this level.
     pub(crate) fn quiet(&self, plan: &crate::plan::Plan, node: u8) -> bool {
-        self.ops.iter().all(|(_, e)| {
-            matches!(e.kind, OpKind::Close)
-                || matches!(e.state, State::Finished)
-                || e.origin > node
-                || !plan.within(e.at, node)
-        })
+        let tried = |t: &Try| t.at != USER && plan.within(t.at, node);
+        !self.tries.iter().any(tried)
+            && self.ops.iter().all(|(_, e)| {
+                matches!(e.kind, OpKind::Close)
+                    || matches!(e.state, State::Finished)
+                    || e.origin > node
+                    || !plan.within(e.at, node)
+            })
     }
 
     /// Whether nothing of this level's own is below it.
@@ -358,18 +360,22 @@ impl Inner {
     /// Whether writes are on their way to this level, or at it, that a flush or shutdown entering it
     /// must not overtake. What a level holds is that level's own to send on.
     pub(crate) fn writes_ahead(&self, plan: &crate::plan::Plan, node: u8, origin: u8) -> bool {
-        self.ops.iter().any(|(_, e)| {
-            matches!(e.kind, OpKind::Write)
-                && e.at > origin
-                && !matches!(e.state, State::Held(_) | State::Finished | State::Admission(_))
-                && (node == crate::plan::END || plan.within(node, e.at))
-        }) || (origin == USER && self.q.get().is_some_and(|q| !q.waiting[1].is_empty()))
+        let ahead = |at: u8| at > origin && (node == crate::plan::END || plan.within(node, at));
+        ahead(self.tries[1].at)
+            || self.ops.iter().any(|(_, e)| {
+                matches!(e.kind, OpKind::Write)
+                    && !matches!(e.state, State::Held(_) | State::Finished | State::Admission(_))
+                    && ahead(e.at)
+            })
+            || (origin == USER && self.q.get().is_some_and(|q| !q.waiting[1].is_empty()))
     }
 
     /// Whether the user has nothing outstanding.
     pub(crate) fn quiet_user(&self) -> bool {
-        self.ops
-            .iter()
-            .all(|(_, e)| matches!(e.kind, OpKind::Close) || matches!(e.state, State::Finished) || e.origin != USER)
+        self.tries.iter().all(|t| t.at == USER)
+            && self
+                .ops
+                .iter()
+                .all(|(_, e)| matches!(e.kind, OpKind::Close) || matches!(e.state, State::Finished) || e.origin != USER)
     }
 }

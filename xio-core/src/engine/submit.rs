@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use crate::driver::OpKind;
 use crate::engine::cells;
-use crate::engine::core::{Core, Failed, State, Status, Step, Tree};
+use crate::engine::core::{Core, Failed, Inner, State, Status, Step, Tree};
 use crate::engine::end::End;
 use crate::engine::limit::side_of;
 use crate::engine::post::{Lane, before_wait, defers};
@@ -20,6 +20,7 @@ use crate::error::{Error, ErrorKind};
 use crate::io::{Direction, Io, Sock};
 use crate::level::Reason;
 use crate::op::{Cell, IoSlot, Kind, OpId};
+use crate::plan::USER;
 use crate::reactor::Bell;
 use crate::sync::{Arc, Ordering};
 use crate::time::Time;
@@ -84,11 +85,12 @@ pub(crate) fn start<'a, K: Kind>(
         OpKind::Shutdown => lane.inner.shut = true,
         _ => {}
     }
+    let mut tried = false;
     loop {
         match lane.walk_caught(&mut cell, step) {
             Stop::Finished => {
-                let id = cell.head.id;
-                if !id.is_none() && lane.inner.entry(id).is_some_and(|e| e.recalled) {
+                if lane.must_go_back(&mut cell, tried) {
+                    let id = cell.head.id;
                     set_bell(&mut cell, waiting);
                     lane.finish_user(cell);
                     lane.leave();
@@ -98,6 +100,8 @@ pub(crate) fn start<'a, K: Kind>(
                 let id = std::mem::replace(&mut cell.head.id, OpId::NONE);
                 if !id.is_none() {
                     lane.free_id(id);
+                } else if tried {
+                    lane.inner.after_try();
                 }
                 if lane.inner.nothing_to_do() {
                     lane.leave_quiet();
@@ -107,6 +111,38 @@ pub(crate) fn start<'a, K: Kind>(
                 return Started::Done(cell);
             }
             Stop::Io | Stop::Work if waiting.is_none() && defers() => return park(lane, cell, Stop::Io),
+            Stop::Io if lane.may_try(&cell, waiting) => {
+                let side = usize::from(K::KIND == OpKind::Write);
+                lane.inner.charge(&mut cell);
+                lane.inner.tries[side].at = cell.head.at;
+                tried = true;
+                if lane.inner.nothing_to_do() {
+                    lane.leave_quiet();
+                } else {
+                    lane.leave();
+                }
+                let attempt = attempt(&core.shared, &mut cell);
+                lane = Lane::enter(core);
+                let stop = std::mem::take(&mut lane.inner.tries[side]).stop;
+                match attempt {
+                    Attempt::Go(s) => step = lane.back(&mut cell, s),
+                    _ if lane.levels.is_empty() => {
+                        let at = cell.head.at;
+                        cell.head.error = Some(lane.inner.dead());
+                        step = lane.back(&mut cell, Step::Leave(at));
+                    }
+                    attempt => {
+                        let id = lane.must_wait(&mut cell, stop);
+                        match pump(core, &mut cell, id, waiting, Look::Known(lane, attempt)) {
+                            Pumped::On(l, s) => {
+                                lane = l;
+                                step = s;
+                            }
+                            Pumped::Park(l, attempt) => return park_out(l, cell, waiting, attempt),
+                        }
+                    }
+                }
+            }
             Stop::Io | Stop::Work => {
                 let id = lane.go_out(&mut cell);
                 // The last reads had to wait, so this one probably has to: look before the attempt.
@@ -115,23 +151,18 @@ pub(crate) fn start<'a, K: Kind>(
                     lane.inner.slow_reads -= 1;
                     lane.listen_for::<K>(id, w);
                 }
-                let slow = slow.is_some();
+                let look = if slow.is_some() { Look::First } else { Look::Try };
                 if lane.inner.nothing_to_do() {
                     lane.leave_quiet();
                 } else {
                     lane.leave();
                 }
-                match pump(core, &mut cell, id, waiting, slow) {
+                match pump(core, &mut cell, id, waiting, look) {
                     Pumped::On(l, s) => {
                         lane = l;
                         step = s;
                     }
-                    Pumped::Park(mut l, attempt) => {
-                        set_bell(&mut cell, waiting);
-                        l.resume_cell(cell, attempt);
-                        l.leave();
-                        return Started::Parked(id);
-                    }
+                    Pumped::Park(l, attempt) => return park_out(l, cell, waiting, attempt),
                 }
             }
             other => {
@@ -153,10 +184,34 @@ fn park<K: Kind>(mut lane: Lane<'_>, mut cell: Box<Cell<K>>, stop: Stop) -> Star
     Started::Parked(id)
 }
 
+/// Leaves an op that is out to the engine.
+fn park_out<K: Kind>(
+    mut lane: Lane<'_>,
+    mut cell: Box<Cell<K>>,
+    waiting: Option<&Waiting>,
+    attempt: Attempt,
+) -> Started<K> {
+    let id = cell.head.id;
+    set_bell(&mut cell, waiting);
+    lane.resume_cell(cell, attempt);
+    lane.leave();
+    Started::Parked(id)
+}
+
 fn set_bell<K: Kind>(cell: &mut Cell<K>, waiting: Option<&Waiting>) {
     if let Some(w) = waiting {
         cell.end = End::Wait(Some(w.bell().clone()));
     }
+}
+
+/// How an op's I/O begins.
+enum Look<'a> {
+    /// With an attempt.
+    Try,
+    /// With a look whether there is anything; a cancel can ring this thread already.
+    First,
+    /// An attempt was made, and came to this.
+    Known(Lane<'a>, Attempt),
 }
 
 enum Pumped<'a> {
@@ -170,11 +225,27 @@ fn pump<'a, K: Kind>(
     cell: &mut Cell<K>,
     id: OpId,
     waiting: Option<&Waiting>,
-    mut slow: bool,
+    look: Look<'a>,
 ) -> Pumped<'a> {
     let shared = &core.shared;
     // Whether a cancel can ring this thread.
-    let mut listening = slow;
+    let mut listening = matches!(look, Look::First);
+    let (mut slow, mut known) = match look {
+        Look::Try => (false, None),
+        Look::First => (true, None),
+        Look::Known(lane, attempt) => {
+            if waiting.is_none() {
+                return Pumped::Park(lane, attempt);
+            }
+            // Others may have waited for the attempt.
+            if lane.inner.nothing_to_do() {
+                lane.leave_quiet();
+            } else {
+                lane.leave();
+            }
+            (false, Some(attempt))
+        }
+    };
     let mut tries = 0;
     let mut spin_until: Option<Instant> = None;
     loop {
@@ -190,7 +261,11 @@ fn pump<'a, K: Kind>(
                 }
             }
         }
-        match attempt(shared, cell) {
+        let attempt = match known.take() {
+            Some(a) => a,
+            None => attempt(shared, cell),
+        };
+        match attempt {
             Attempt::Go(step) => {
                 let mut lane = Lane::enter(core);
                 if K::KIND == OpKind::Read && tries == 0 {
@@ -258,21 +333,22 @@ fn wait_here<'a, K: Kind>(
     }
     let mut lane = Lane::enter(core);
     let asked = lane.inner.entry(id).map_or(Some(Reason::Cancelled), |e| e.cancel);
-    let reason = match (asked, late) {
-        (Some(r), _) => r,
-        (None, true) => Reason::TimedOut,
-        (None, false) => {
-            lane.leave();
-            return None;
-        }
-    };
     let at = cell.head.at;
-    if lane.levels.is_empty() {
-        cell.head.error = Some(lane.inner.dead());
-    } else {
-        lane.tear(cell);
-        cell.head.error = Some(stopped(reason));
-    }
+    let error = match (asked, late) {
+        _ if lane.levels.is_empty() => lane.inner.dead(),
+        (Some(reason), _) => stopped(reason),
+        (None, true) => stopped(Reason::TimedOut),
+        // A level on its way may have given itself up.
+        (None, false) => match lane.inner.given_up(&lane.plan, K::KIND, at, cell.head.origin) {
+            Some((_, e)) => e,
+            None => {
+                lane.leave();
+                return None;
+            }
+        },
+    };
+    lane.tear(cell);
+    cell.head.error = Some(error);
     K::leave_level(&mut cell.body, at);
     let step = lane.come_back(cell, id, Step::Leave(at));
     Some(Pumped::On(lane, step))
@@ -282,6 +358,16 @@ impl Waiting {
     /// This thread's bell, fetched when the caller first has to wait.
     fn bell(&self) -> &Arc<Bell> {
         self.bell.get_or_init(Bell::mine)
+    }
+}
+
+impl Inner {
+    /// Whoever waited for a try to end goes on.
+    #[inline]
+    fn after_try(&mut self) {
+        if self.q.get().is_some_and(|q| !q.barriers.is_empty()) {
+            self.recheck_barriers();
+        }
     }
 }
 
@@ -351,6 +437,42 @@ impl Tree {
         }
     }
 
+    /// Whether an op's request can be tried at once, before the op has a number.
+    fn may_try<K: Kind>(&self, cell: &Cell<K>, waiting: Option<&Waiting>) -> bool {
+        let Some(side) = side_of(K::KIND) else { return false };
+        let looks_first = K::KIND == OpKind::Read && waiting.is_some() && self.inner.slow_reads > 0;
+        cell.head.id.is_none()
+            && !looks_first
+            && self.inner.tries[side].at == USER
+            && matches!(cell.head.io, IoSlot::Ask(Io::Recv(_) | Io::Send(_)))
+    }
+
+    /// An op that was tried has to wait: it gets its number, and what was asked of it meanwhile holds.
+    fn must_wait<K: Kind>(&mut self, cell: &mut Cell<K>, stop: bool) -> OpId {
+        let id = self.go_out(cell);
+        if stop && let Some(e) = self.inner.entry(id) {
+            e.cancel = Some(Reason::Cancelled);
+        }
+        if K::KIND == OpKind::Read && self.has_leftover() {
+            self.call_back(id);
+        }
+        self.inner.after_try();
+        id
+    }
+
+    /// Whether a read that is up has to start again, behind bytes that fell back while it was out.
+    fn must_go_back<K: Kind>(&mut self, cell: &mut Cell<K>, tried: bool) -> bool {
+        if !cell.head.id.is_none() {
+            return self.inner.entry(cell.head.id).is_some_and(|e| e.recalled);
+        }
+        if !tried || K::KIND != OpKind::Read || !self.has_leftover() {
+            return false;
+        }
+        cell.head.id = self.inner.new_id(K::KIND, USER, USER, State::Finished);
+        self.call_back(cell.head.id);
+        true
+    }
+
     fn free_id(&mut self, id: OpId) {
         let Self { plan, inner, .. } = self;
         inner.free_id(plan, id);
@@ -360,10 +482,16 @@ impl Tree {
     fn come_back<K: Kind>(&mut self, cell: &mut Cell<K>, id: OpId, step: Step) -> Step {
         let Self { plan, inner, .. } = self;
         inner.release_gates(plan, id);
-        inner.note_progress(K::KIND);
         if let Some(e) = inner.entry(id) {
             e.state = State::Ready(step);
         }
+        self.back(cell, step)
+    }
+
+    /// What a request came to is booked.
+    #[inline]
+    fn back<K: Kind>(&mut self, cell: &mut Cell<K>, step: Step) -> Step {
+        self.inner.note_progress(K::KIND);
         if let Some(e) = cell.head.error.take() {
             if e.kind() == ErrorKind::Panicked {
                 self.poison_at(cell.head.at);

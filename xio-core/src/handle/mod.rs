@@ -253,6 +253,10 @@ impl Tree {
         for id in ids {
             self.cancel(id, crate::level::Reason::Cancelled);
         }
+        for (side, kind) in [OpKind::Read, OpKind::Write].into_iter().enumerate() {
+            let t = &mut self.inner.tries[side];
+            t.stop |= t.at != crate::plan::USER && kinds.contains(&kind);
+        }
     }
 }
 
