@@ -78,7 +78,9 @@ pub(crate) fn keep(any: AnyCell) {
 
 #[inline]
 fn clean<K: Kind>(cell: &mut Cell<K>) {
-    cell.end = End::Own;
+    if !matches!(cell.end, End::Own | End::Wait(None)) {
+        cell.end = End::Own;
+    }
     let head = &mut cell.head;
     if head.more_words.is_some() || !head.attrs.is_empty() || head.error.is_some() {
         *head = Head::new();

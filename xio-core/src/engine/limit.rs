@@ -22,7 +22,9 @@ impl Inner {
         let Some(i) = side_of(kind) else { return };
         self.sides[i].ops = self.sides[i].ops.saturating_sub(1);
         self.sides[i].bytes = self.sides[i].bytes.saturating_sub(bytes);
-        self.admit_waiting(i);
+        if self.q.get().is_some() {
+            self.admit_waiting(i);
+        }
     }
 
     #[inline]

@@ -361,7 +361,6 @@ impl WriteFrom<'_> {
             cell
         })?;
         let n = cell.body.finish_lent();
-        cell.head.attrs = OpAttrs::new();
         let error = cell.head.error.take();
         cells::keep_write(cell);
         match error {

@@ -30,7 +30,7 @@ use crate::time::Time;
 /// Most pieces one sendmsg takes.
 const IOV_MAX: usize = 1024;
 /// Two pieces together as short as this are copied into one run before they are sent.
-const SHORT: usize = 256;
+const SHORT: usize = 128;
 /// Events fetched in one go.
 const EVENTS: usize = 256;
 /// Epoll's number for the eventfd.
