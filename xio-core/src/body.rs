@@ -43,7 +43,6 @@ struct SavedRead {
     got: usize,
     room: usize,
     wait_for: usize,
-    mark: usize,
 }
 
 /// What a level's own buffer came to: the bytes that the level below gave.
@@ -233,7 +232,6 @@ impl ReadBody {
             got: self.got,
             room: self.room,
             wait_for: self.wait_for,
-            mark: self.mark,
         };
         self.save(saved);
         self.touched = true;
@@ -244,8 +242,7 @@ impl ReadBody {
     }
 
     pub(crate) fn limit_below(&mut self, node: u8, most: usize, wait_for: usize) {
-        let saved =
-            SavedRead { node, target: None, got: self.got, room: self.room, wait_for: self.wait_for, mark: self.mark };
+        let saved = SavedRead { node, target: None, got: self.got, room: self.room, wait_for: self.wait_for };
         self.save(saved);
         self.touched = true;
         self.room = self.room.min(most);
@@ -285,7 +282,8 @@ impl ReadBody {
         self.got = saved.got;
         self.room = saved.room;
         self.wait_for = saved.wait_for;
-        self.mark = saved.mark;
+        // What comes from here on is progress.
+        self.mark = saved.got;
         match saved.target {
             Some(target) => Some(std::mem::replace(&mut self.target, target)),
             None => {

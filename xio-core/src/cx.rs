@@ -501,7 +501,7 @@ impl Cx<'_> {
         if i == 0 {
             return &mut head.word;
         }
-        let more = head.more_words.get_or_insert_with(|| vec![0; count + 1].into_boxed_slice());
+        let more = head.more_words.get_or_insert_with(|| Box::new(vec![0; count + 1]));
         &mut more[i]
     }
 

@@ -219,7 +219,7 @@ pub enum Io {
     /// Look a host name up; on the pool. Gives [`IoDone::Addresses`].
     Resolve {
         /// Name or numeric address.
-        host: String,
+        host: Box<str>,
         /// Port put into the addresses.
         port: u16,
     },
@@ -236,7 +236,7 @@ pub enum Io {
     /// End the write side.
     ShutdownWrite(Sock),
     /// Let the socket go; `Some(0)` resets the connection.
-    Close(Sock, Option<Duration>),
+    Close(Box<(Sock, Option<Duration>)>),
     /// Wait until a transfer in this direction would move something.
     Ready(Sock, Direction),
     /// Run a closure that may block, on the pool. Gives [`IoDone::Value`].

@@ -68,7 +68,8 @@ pub(crate) struct Head {
     /// The op of the level above that this driver-made op serves.
     pub(crate) serves: OpId,
     pub(crate) word: u64,
-    pub(crate) more_words: Option<Box<[u64]>>,
+    #[allow(clippy::box_collection, reason = "one word where there are none")]
+    pub(crate) more_words: Option<Box<Vec<u64>>>,
 }
 
 /// What an op is for, where that is not plain.

@@ -84,7 +84,7 @@ impl WireLevel {
         }
         let (host, port) = text.rsplit_once(':').ok_or(ErrorKind::InvalidContact)?;
         let port = port.parse().map_err(|_| ErrorKind::InvalidContact)?;
-        Ok(Err(Io::Resolve { host: host.to_owned(), port }))
+        Ok(Err(Io::Resolve { host: host.into(), port }))
     }
 }
 
@@ -119,7 +119,7 @@ impl Level for WireLevel {
             Some(c) => {
                 self.closing = true;
                 let linger = (op.mode() == CloseMode::Abort).then_some(Duration::ZERO);
-                op.io(Io::Close(c.sock, linger))
+                op.io(Io::Close(Box::new((c.sock, linger))))
             }
             None => op.finished(),
         }

@@ -117,7 +117,8 @@ fn control<K: Kind>(shared: &Shared, cell: &mut Cell<K>) -> Attempt {
             Err(e) => IoDone::Failed(e),
         },
         Io::ShutdownWrite(sock) => result(sock.0.shutdown_write(), |()| IoDone::Done),
-        Io::Close(sock, linger) => {
+        Io::Close(what) => {
+            let (sock, linger) = *what;
             let waits = linger.is_some_and(|d| !d.is_zero()) && !shared.reactor.is_virtual();
             let close = move || {
                 if linger.is_some() {
