@@ -164,14 +164,17 @@ impl ReadBody {
 
     /// Receives until enough is there or nothing more comes.
     #[inline]
-    pub(crate) fn transfer(&mut self, io: &Io) -> Transfer {
+    pub(crate) fn transfer(&mut self, io: &Io, mut patient: bool) -> Transfer {
         let Io::Recv(sock) = io else { return Transfer::Failed(ErrorKind::Contract.into()) };
         loop {
             if self.room == 0 {
                 return Transfer::Done;
             }
             let mut room = self.room_for_io();
-            let received = sock.0.recv(&mut room);
+            let received = match std::mem::take(&mut patient) {
+                true => sock.0.recv_patiently(&mut room),
+                false => sock.0.recv(&mut room),
+            };
             // What counts is what was put in, not what the socket says.
             let n = room.got();
             self.moved(n);
@@ -447,7 +450,7 @@ impl WriteBody {
 
     /// Sends until all is gone or nothing more fits.
     #[inline]
-    pub(crate) fn transfer(&mut self, io: &Io) -> Transfer {
+    pub(crate) fn transfer(&mut self, io: &Io, _: bool) -> Transfer {
         let Io::Send(sock) = io else { return Transfer::Failed(ErrorKind::Contract.into()) };
         while self.moved < self.total {
             match sock.0.send(&self.pieces, self.moved) {

@@ -56,6 +56,15 @@ pub trait Socket: Send + Sync {
     /// `WouldBlock` where nothing is there.
     fn recv(&self, room: &mut Room<'_>) -> io::Result<usize>;
 
+    /// Receives, and where there is nothing waits for it, but no longer than a few milliseconds: nobody can
+    /// end that wait. For a blocking caller, whom it saves a system call.
+    ///
+    /// # Errors
+    /// As [`recv`](Self::recv); `WouldBlock` after the wait.
+    fn recv_patiently(&self, room: &mut Room<'_>) -> io::Result<usize> {
+        self.recv(room)
+    }
+
     /// Sends from `pieces`, past the first `skip` bytes; says how many bytes went.
     ///
     /// # Errors

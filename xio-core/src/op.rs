@@ -229,9 +229,10 @@ pub trait Kind: sealed::Sealed + Sized + Send + 'static {
     fn settle(_body: &mut Self::Body, _borders: bool) -> Settled {
         Settled::Enough
     }
-    /// Moves bytes between the op and a socket until it is done or would block.
+    /// Moves bytes between the op and a socket until it is done or would block; a patient caller has
+    /// time for the first.
     #[doc(hidden)]
-    fn transfer(_body: &mut Self::Body, _io: &Io) -> Transfer {
+    fn transfer(_body: &mut Self::Body, _io: &Io, _patient: bool) -> Transfer {
         Transfer::Failed(Error::new(crate::error::ErrorKind::Contract).detail("this kind of op moves no bytes"))
     }
     /// Sets the direction of a wait for readiness.
@@ -298,7 +299,7 @@ macro_rules! kinds {
                 #[inline]
                 fn settle(body: &mut $Body, borders: bool) -> Settled { $settle(body, borders) }
                 #[inline]
-                fn transfer(body: &mut $Body, io: &Io) -> Transfer { $transfer(body, io) }
+                fn transfer(body: &mut $Body, io: &Io, patient: bool) -> Transfer { $transfer(body, io, patient) }
                 fn moved(body: &$Body) -> Option<(bool, usize)> { $moved(body) }
                 fn total(body: &$Body) -> usize { $total(body) }
                 fn read_body(body: &mut $Body) -> Option<&mut ReadBody> { $read(body) }

@@ -272,8 +272,6 @@ pub(crate) struct Inner {
     pub(crate) status: Status,
     pub(crate) poisoned: Option<Error>,
     pub(crate) eof: bool,
-    /// Blocking reads to come that probably have to wait, since one had to.
-    pub(crate) slow_reads: u8,
     pub(crate) shut: bool,
     pub(crate) sides: [Side; 2],
     pub(crate) tries: [Try; 2],

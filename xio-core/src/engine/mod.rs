@@ -206,7 +206,6 @@ impl Engine {
                     status: Status::Opening,
                     poisoned: None,
                     eof: false,
-                    slow_reads: 0,
                     shut: false,
                     sides: Default::default(),
                     tries: Default::default(),

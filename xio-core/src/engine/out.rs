@@ -50,7 +50,7 @@ pub(crate) struct Back {
 
 impl Outing {
     pub(crate) fn perform(mut self, shared: &Shared) -> Back {
-        let tried = catch_unwind(AssertUnwindSafe(|| with_cell!(&mut self.cell, c => attempt(shared, c))));
+        let tried = catch_unwind(AssertUnwindSafe(|| with_cell!(&mut self.cell, c => attempt(shared, c, false))));
         let attempt = tried.unwrap_or_else(|_| {
             let head = self.cell.head_mut();
             head.error = Some(Error::new(ErrorKind::Panicked));

@@ -14,6 +14,7 @@ use crate::engine::end::End;
 use crate::engine::limit::side_of;
 use crate::engine::post::{Lane, before_wait, defers};
 use crate::engine::pump::{Attempt, attempt, stopped};
+use crate::engine::shared::Shared;
 use crate::engine::walk::Stop;
 use crate::engine::{may_block, turn_or_wait};
 use crate::error::{Error, ErrorKind};
@@ -31,8 +32,8 @@ pub(crate) enum Started<K: Kind> {
     Parked(OpId),
 }
 
-/// Blocking reads that look before they try, after one that had to wait.
-const SLOW_READS: u8 = 16;
+/// Time that a blocking caller must have for its first attempt to wait a moment.
+const PATIENT: std::time::Duration = std::time::Duration::from_millis(50);
 
 /// A blocking caller's own wait.
 pub(crate) struct Waiting {
@@ -111,7 +112,7 @@ pub(crate) fn start<'a, K: Kind>(
                 return Started::Done(cell);
             }
             Stop::Io | Stop::Work if waiting.is_none() && defers() => return park(lane, cell, Stop::Io),
-            Stop::Io if lane.may_try(&cell, waiting) => {
+            Stop::Io if lane.may_try(&cell) => {
                 let side = usize::from(K::KIND == OpKind::Write);
                 lane.inner.charge(&mut cell);
                 lane.inner.tries[side].at = cell.head.at;
@@ -121,7 +122,8 @@ pub(crate) fn start<'a, K: Kind>(
                 } else {
                     lane.leave();
                 }
-                let attempt = attempt(&core.shared, &mut cell);
+                let patient = K::KIND == OpKind::Read && waiting.is_some_and(|w| w.has_patience(&core.shared));
+                let attempt = attempt(&core.shared, &mut cell, patient);
                 lane = Lane::enter(core);
                 let stop = std::mem::take(&mut lane.inner.tries[side]).stop;
                 match attempt {
@@ -133,7 +135,7 @@ pub(crate) fn start<'a, K: Kind>(
                     }
                     attempt => {
                         let id = lane.must_wait(&mut cell, stop);
-                        match pump(core, &mut cell, id, waiting, Look::Known(lane, attempt)) {
+                        match pump(core, &mut cell, id, waiting, Some((lane, attempt))) {
                             Pumped::On(l, s) => {
                                 lane = l;
                                 step = s;
@@ -145,19 +147,12 @@ pub(crate) fn start<'a, K: Kind>(
             }
             Stop::Io | Stop::Work => {
                 let id = lane.go_out(&mut cell);
-                // The last reads had to wait, so this one probably has to: look before the attempt.
-                let slow = waiting.filter(|_| K::KIND == OpKind::Read && lane.inner.slow_reads > 0);
-                if let Some(w) = slow {
-                    lane.inner.slow_reads -= 1;
-                    lane.listen_for::<K>(id, w);
-                }
-                let look = if slow.is_some() { Look::First } else { Look::Try };
                 if lane.inner.nothing_to_do() {
                     lane.leave_quiet();
                 } else {
                     lane.leave();
                 }
-                match pump(core, &mut cell, id, waiting, look) {
+                match pump(core, &mut cell, id, waiting, None) {
                     Pumped::On(l, s) => {
                         lane = l;
                         step = s;
@@ -204,73 +199,45 @@ fn set_bell<K: Kind>(cell: &mut Cell<K>, waiting: Option<&Waiting>) {
     }
 }
 
-/// How an op's I/O begins.
-enum Look<'a> {
-    /// With an attempt.
-    Try,
-    /// With a look whether there is anything; a cancel can ring this thread already.
-    First,
-    /// An attempt was made, and came to this.
-    Known(Lane<'a>, Attempt),
-}
-
 enum Pumped<'a> {
     On(Lane<'a>, Step),
     Park(Lane<'a>, Attempt),
 }
 
-/// Does an op's I/O on the caller's own thread, as far as it goes.
+/// Does an op's I/O on the caller's own thread, as far as it goes. `tried`: what an attempt came to that
+/// was made before.
 fn pump<'a, K: Kind>(
     core: &'a Arc<Core>,
     cell: &mut Cell<K>,
     id: OpId,
     waiting: Option<&Waiting>,
-    look: Look<'a>,
+    tried: Option<(Lane<'a>, Attempt)>,
 ) -> Pumped<'a> {
     let shared = &core.shared;
-    // Whether a cancel can ring this thread.
-    let mut listening = matches!(look, Look::First);
-    let (mut slow, mut known) = match look {
-        Look::Try => (false, None),
-        Look::First => (true, None),
-        Look::Known(lane, attempt) => {
-            if waiting.is_none() {
-                return Pumped::Park(lane, attempt);
-            }
-            // Others may have waited for the attempt.
-            if lane.inner.nothing_to_do() {
-                lane.leave_quiet();
-            } else {
-                lane.leave();
-            }
-            (false, Some(attempt))
+    let mut known = None;
+    if let Some((lane, attempt)) = tried {
+        if waiting.is_none() {
+            return Pumped::Park(lane, attempt);
         }
-    };
-    let mut tries = 0;
+        // Others may have waited for the attempt.
+        if lane.inner.nothing_to_do() {
+            lane.leave_quiet();
+        } else {
+            lane.leave();
+        }
+        known = Some(attempt);
+    }
+    // Whether a cancel can ring this thread.
+    let mut listening = false;
     let mut spin_until: Option<Instant> = None;
     loop {
-        if slow {
-            slow = false;
-            if let (Some(w), IoSlot::Ask(Io::Recv(sock))) = (waiting, &cell.head.io) {
-                let sock = sock.clone();
-                if sock.0.spin().is_zero() {
-                    if let Some(back) = wait_here(core, cell, id, w, &sock, Direction::Read) {
-                        return back;
-                    }
-                    tries = 1;
-                }
-            }
-        }
         let attempt = match known.take() {
             Some(a) => a,
-            None => attempt(shared, cell),
+            None => attempt(shared, cell, false),
         };
         match attempt {
             Attempt::Go(step) => {
                 let mut lane = Lane::enter(core);
-                if K::KIND == OpKind::Read && tries == 0 {
-                    lane.inner.slow_reads = 0;
-                }
                 let step = lane.come_back(cell, id, step);
                 return Pumped::On(lane, step);
             }
@@ -291,12 +258,8 @@ fn pump<'a, K: Kind>(
                 if !shared.own_thread {
                     return Pumped::Park(Lane::enter(core), Attempt::Block(sock, direction));
                 }
-                tries += 1;
                 if !std::mem::replace(&mut listening, true) {
                     let mut lane = Lane::enter(core);
-                    if K::KIND == OpKind::Read {
-                        lane.inner.slow_reads = SLOW_READS;
-                    }
                     if lane.listen_for::<K>(id, w) {
                         w.bell().ring();
                     }
@@ -355,6 +318,12 @@ fn wait_here<'a, K: Kind>(
 }
 
 impl Waiting {
+    /// Whether the caller may wait a moment where nothing can ring it: it waits on this thread alone
+    /// anyway, and its time is not up by then.
+    fn has_patience(&self, shared: &Shared) -> bool {
+        shared.own_thread && !defers() && (self.until == Time::NEVER || self.until.since(shared.now()) > PATIENT)
+    }
+
     /// This thread's bell, fetched when the caller first has to wait.
     fn bell(&self) -> &Arc<Bell> {
         self.bell.get_or_init(Bell::mine)
@@ -438,11 +407,9 @@ impl Tree {
     }
 
     /// Whether an op's request can be tried at once, before the op has a number.
-    fn may_try<K: Kind>(&self, cell: &Cell<K>, waiting: Option<&Waiting>) -> bool {
+    fn may_try<K: Kind>(&self, cell: &Cell<K>) -> bool {
         let Some(side) = side_of(K::KIND) else { return false };
-        let looks_first = K::KIND == OpKind::Read && waiting.is_some() && self.inner.slow_reads > 0;
         cell.head.id.is_none()
-            && !looks_first
             && self.inner.tries[side].at == USER
             && matches!(cell.head.io, IoSlot::Ask(Io::Recv(_) | Io::Send(_)))
     }
