@@ -11,7 +11,7 @@ use crate::plan::USER;
 use crate::time::Time;
 
 /// Cells of each kind that a thread keeps.
-const KEPT: usize = 64;
+const KEPT: usize = 256;
 
 #[allow(clippy::vec_box, reason = "the boxes move between the stock and handles")]
 mod stock {

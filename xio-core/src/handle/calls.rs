@@ -59,7 +59,8 @@ impl Handle {
         PlainCall::new(CallBase::new(self))
     }
 
-    /// Waits until a read or write would move something.
+    /// Waits until a read or write would move something. Several waits for the same thing may end in any
+    /// order.
     pub fn ready(&self, direction: Direction) -> PlainCall<'_, Ready> {
         PlainCall::new(CallBase { direction, ..CallBase::new(self) })
     }
@@ -179,7 +180,9 @@ impl ReadCall<'_> {
         out
     }
 
-    /// Has `f` called with the outcome.
+    /// Has `f` called with the outcome, on the thread that finishes the read and with no lock held; the
+    /// callbacks of one handle one after the other. A callback that waits for another callback of the same
+    /// thread waits for ever.
     pub fn then(self, f: impl FnOnce(Result<ReadDone, Failed<ReadDone>>) + Send + 'static) -> Ticket {
         let (core, until) = (self.call.core(), self.call.until());
         let Self { call: base, target, room, wait_for } = self;
