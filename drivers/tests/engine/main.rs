@@ -10,3 +10,4 @@ mod fixture;
 mod level;
 mod limit;
 mod open;
+mod stats;
