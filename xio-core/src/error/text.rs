@@ -45,7 +45,7 @@ impl Inner {
         };
         // The error below says its kind itself, with its number.
         if let Some(kind) = kind.filter(|_| below.is_none_or(|b| b.0.kind != self.kind)) {
-            parts.push(os.map_or(kind.clone(), |n| format!("{kind} (os error {n})")));
+            parts.push(if let Some(n) = os { format!("{kind} (os error {n})") } else { kind });
         }
         parts.extend((!self.detail.is_empty()).then(|| self.detail.clone().into_owned()));
         parts.extend(cause);
