@@ -173,14 +173,24 @@ fn errors_name_the_level_the_op_and_the_address() {
     assert_eq!(e.kind(), ErrorKind::Refused);
     assert_eq!((e.level(), e.driver()), (Some("tcp"), Some("tcp")));
     let text = e.to_string();
-    assert!(text.starts_with(&format!("tcp: open: connection refused: `{free}`")), "{text}");
+    assert_eq!(text, format!("tcp: open: connection refused (os error 111): `{free}`; nobody listens there"));
+    assert_eq!(e.raw_os_error(), Some(111));
 
     // Over a name every address is listed.
     let e = open(&format!("localhost:{}", free.port()));
     assert_eq!(e.kind(), ErrorKind::Refused);
     let text = e.to_string();
-    assert!(text.contains(&format!("`localhost:{}`: ", free.port())), "{text}");
-    assert!(text.contains(&format!("{free} (connection refused)")), "{text}");
+    assert!(text.starts_with("tcp: open: connection refused (os error 111): "), "{text}");
+    assert!(text.contains(&format!("`localhost:{}` (", free.port())), "{text}");
+    assert!(text.contains(&free.to_string()) && text.ends_with("); nobody listens there"), "{text}");
+    assert_eq!(text.matches("refused").count(), 1, "{text}");
+
+    // No contact is told apart from a wrong one.
+    let e = open("");
+    assert_eq!(
+        (e.kind(), e.to_string().as_str()),
+        (ErrorKind::InvalidContact, "tcp: open: invalid contact: none is given; write `host:port`")
+    );
 
     let e = open("no-such-host.invalid:80");
     assert_eq!(e.kind(), ErrorKind::Resolve, "{e}");
@@ -193,7 +203,7 @@ fn errors_name_the_level_the_op_and_the_address() {
     let busy = listen(&engine, "127.0.0.1:0");
     let e = engine.listen(&stack(), busy.contact()).wait().unwrap_err();
     assert_eq!(e.kind(), ErrorKind::AddrInUse);
-    assert!(e.to_string().starts_with("tcp: listen: address in use: `127.0.0.1:"), "{e}");
+    assert!(e.to_string().starts_with("tcp: listen: address in use (os error 98): `127.0.0.1:"), "{e}");
     assert!(e.to_string().contains("somebody listens there; take another port"), "{e}");
 
     let e = engine.listen(&stack(), Contact::new("203.0.113.9:0")).wait().unwrap_err();

@@ -501,7 +501,7 @@ fn what_cannot_work_is_refused_before_anything_happens() {
     let bind = stack_with(Options::default().with_bind(Some("10.0.0.5:9".into())));
     let map = Contact::None.with_branch("a", Contact::new(AT));
     let opened = [
-        (stack(), Contact::None, "there is no contact"),
+        (stack(), Contact::None, "none is given; write `host:port`"),
         (stack(), map.clone(), "a map of branches, but `tcp` has none"),
         (stack(), Contact::new(":7000"), "the host is missing"),
         (stack(), Contact::new("svc"), "the port is missing"),

@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use crate::schema::size_words;
+
 /// What one read or write stands for on a stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Unit {
@@ -144,7 +146,7 @@ impl fmt::Display for Caps {
             write!(f, ", {name}")?;
         }
         if let Some(max) = self.max_message {
-            write!(f, ", max {max} B")?;
+            write!(f, ", max {}", size_words(max as u64))?;
         }
         Ok(())
     }
@@ -211,6 +213,13 @@ mod tests {
         assert_eq!((e.wanted.as_str(), e.given.as_str()), ("a stream", "a datagram"));
         assert!(Needs::ANY.fit(&Caps::datagram(1)).is_ok());
         assert!(Needs::MESSAGE.fit(&Caps { reliable: false, ..Caps::message() }).is_err());
+    }
+
+    #[test]
+    fn sizes_are_printed_for_people() {
+        let caps = Caps { max_message: Some(16 << 20), half_close: false, ..Caps::message() };
+        assert_eq!(caps.to_string(), "message, reliable, ordered, duplex, take, accepts, connects, max 16 MiB");
+        assert!(Caps::datagram(1472).to_string().ends_with("max 1472 B"));
     }
 
     #[test]

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use crate::driver::OpKind;
 
+mod text;
+
 /// Longest text, in bytes, that `Display` of an [`Error`] produces.
 pub const MAX_TEXT: usize = 1024;
 
@@ -235,6 +237,11 @@ impl Error {
         &self.0.detail
     }
 
+    /// The number of the operating system's error that caused this one, where one did.
+    pub fn raw_os_error(&self) -> Option<i32> {
+        text::os_error(self)
+    }
+
     /// Whether the same call may succeed later without a change.
     pub fn is_temporary(&self) -> bool {
         matches!(self.0.kind, ErrorKind::Busy | ErrorKind::TimedOut | ErrorKind::Exhausted | ErrorKind::AddrInUse)
@@ -280,54 +287,6 @@ impl Clone for Error {
             source: i.source.clone(),
         }))
     }
-}
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let i = &*self.0;
-        let mut text = String::new();
-        if let Some(p) = &i.place {
-            text.push_str(&p.level);
-            if &*p.level != p.driver {
-                text.push_str(&format!(" ({})", p.driver));
-            }
-            if *p.stack != *p.level {
-                text.push_str(&format!(" in `{}`", p.stack));
-            }
-            text.push_str(": ");
-        }
-        if let Some(op) = i.op {
-            text.push_str(op.name());
-            text.push_str(": ");
-        }
-        match i.kind {
-            ErrorKind::Truncated { len } => {
-                text.push_str(&format!("the message has {len} bytes and did not fit the buffer"));
-            }
-            k => text.push_str(k.text()),
-        }
-        if !i.detail.is_empty() {
-            text.push_str(": ");
-            text.push_str(&i.detail);
-        }
-        if let Some(s) = &i.source {
-            let s = s.to_string();
-            if s != i.detail {
-                text.push_str(": ");
-                text.push_str(&s);
-            }
-        }
-        f.write_str(clip(&text))
-    }
-}
-
-/// The longest prefix of at most [`MAX_TEXT`] bytes that ends between two characters.
-fn clip(text: &str) -> &str {
-    let mut end = text.len().min(MAX_TEXT);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
 }
 
 impl fmt::Debug for Error {
@@ -394,15 +353,6 @@ mod tests {
         let e = Error::new(ErrorKind::Reset).detail("while reading").with_moved(7);
         let back = Error::from(io::Error::from(e.clone()));
         assert_eq!((back.kind(), back.moved(), back.to_string()), (e.kind(), 7, e.to_string()));
-    }
-
-    #[test]
-    fn the_text_names_level_stack_and_op_and_is_clipped_between_characters() {
-        let place = || Some(Place { level: "tx".into(), driver: "tcp", stack: "queue/tcp".into() });
-        let e = Error::new(ErrorKind::Reset).at(OpKind::Read, place);
-        assert_eq!(e.to_string(), "tx (tcp) in `queue/tcp`: read: connection reset by the peer");
-        let long = Error::new(ErrorKind::Io).detail("é".repeat(2000));
-        assert!(long.to_string().len() <= MAX_TEXT);
     }
 
     #[test]

@@ -285,6 +285,15 @@ pub fn size_text(n: u64) -> String {
     }
 }
 
+/// The same in a sentence, as `16 MiB`; no option takes it.
+pub fn size_words(n: u64) -> String {
+    let text = size_text(n);
+    match split_unit(&text) {
+        (n, "") => format!("{n} B"),
+        (n, unit) => format!("{n} {unit}"),
+    }
+}
+
 /// Prints a span of time with the largest unit that divides it.
 pub fn duration_text(d: Duration) -> String {
     let ns = d.as_nanos();
@@ -374,6 +383,19 @@ mod tests {
         assert!(parse_size("64K").is_err() && parse_size("64KB").is_err() && parse_size("1m").is_err());
         assert!(parse_size("64").unwrap_err().contains("`64B`"));
         assert!(parse_size("99999999TiB").is_err());
+    }
+
+    #[test]
+    fn sizes_in_sentences_have_a_space() {
+        for (n, words) in [
+            (0, "0 B"),
+            (1472, "1472 B"),
+            (16 << 20, "16 MiB"),
+            (64_000, "64 kB"),
+            (u64::MAX, "18446744073709551615 B"),
+        ] {
+            assert_eq!(size_words(n), words);
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use xio_core::{CloseMode, Contact, Cx, Error, ErrorKind, Flow, Level, Op};
 
 use super::Options;
 use super::cntl::{Live, not_open, option};
-use super::race::{Outcome, Race};
+use super::race::{NOBODY, Outcome, Race};
 use crate::net::{Host, HostPort, bad, canonical, numeric, tidy};
 
 /// A connection.
@@ -122,7 +122,13 @@ impl Stream {
             (Some(b), Some(r)) if local => format!(" from `bind={b}`, a port of `port_range={r}`"),
             _ => String::new(),
         };
-        e.detail(format!("`{to}`{from}"))
+        let why = match (e.kind(), &o.device) {
+            (ErrorKind::Refused, _) => NOBODY.to_owned(),
+            // The system does not say which.
+            (ErrorKind::Io, Some(d)) => format!("; the level has `device={d}`"),
+            _ => String::new(),
+        };
+        e.detail(format!("`{to}`{from}{why}"))
     }
 }
 
@@ -263,7 +269,9 @@ impl Level for Stream {
 fn destination(contact: &Contact) -> Result<(HostPort, u16), Error> {
     let text = match contact {
         Contact::Text(t) => t,
-        Contact::None => return Err(bad("", 0, "there is no contact", "write `host:port`")),
+        Contact::None => {
+            return Err(Error::new(ErrorKind::InvalidContact).detail("none is given; write `host:port`"));
+        }
         Contact::Branches(_) => {
             let text = format!("`{contact}`: a map of branches, but `tcp` has none; write `host:port`");
             return Err(Error::new(ErrorKind::InvalidContact).detail(text));
@@ -303,7 +311,7 @@ mod tests {
         assert_eq!((to.to_string().as_str(), port), ("10.0.0.1:7", 7));
         let map = Contact::None.with_branch("a", Contact::new("x:1"));
         for (contact, text) in [
-            (Contact::None, "there is no contact (at byte 0); write `host:port`"),
+            (Contact::None, "invalid contact: none is given; write `host:port`"),
             (Contact::new(":7000"), "the host is missing"),
             (Contact::new("7000"), "the host is missing"),
             (Contact::new("example.org"), "the port is missing (at byte 11); write `host:port`"),

@@ -20,6 +20,8 @@ use crate::net::HostPort;
 pub(super) const DELAY: Duration = Duration::from_millis(250);
 /// Most addresses of a name that are tried.
 pub(super) const MAX_ADDRESSES: usize = 32;
+/// What a refusal means.
+pub(super) const NOBODY: &str = "; nobody listens there";
 
 /// A race under way.
 pub(super) struct Race {
@@ -149,6 +151,11 @@ impl Race {
         let text = match &self.failed[..] {
             [] if self.last.is_none() => format!("`{}`: the name has no address", self.to),
             [] => format!("`{}`", self.to),
+            [(_, kind), rest @ ..] if rest.iter().all(|(_, k)| k == kind) => {
+                let tried: Vec<_> = self.failed.iter().map(|(a, _)| a.to_string()).collect();
+                let why = if *kind == ErrorKind::Refused { NOBODY } else { "" };
+                format!("`{}` ({}){why}", self.to, tried.join(", "))
+            }
             _ => format!("`{}`{}", self.to, self.failures(": ")),
         };
         let error = self.last.unwrap_or_else(|| Error::new(ErrorKind::Resolve));

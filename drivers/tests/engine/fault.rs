@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use xio_core::cntl::Cntl;
 use xio_core::cntl::LocalContact;
 use xio_core::driver::Intercepts;
+use xio_core::io::Direction;
 use xio_core::level::{Cancel, Reason};
 use xio_core::op::{Close, OpId, Open, Read, Write};
 use xio_core::{Cx, Engine, Error, ErrorKind, Flow, Level, LevelNode, Op};
@@ -266,4 +267,24 @@ fn a_callback_that_panics_poisons_its_handle_only() {
     assert_eq!(h.write("x").wait().unwrap_err().kind(), ErrorKind::Panicked);
     let desk = Desk::default();
     open(&engine, desk.node(Intercepts::NONE)).write("fine").wait().unwrap();
+}
+
+#[test]
+fn every_op_that_a_panic_ends_names_the_level_that_panicked() {
+    let engine = Engine::new().unwrap();
+    let sees = Intercepts::READ | Intercepts::CONCURRENT_READS;
+    let bomb = transform(sees, || Bomb { at: "cntl", timer: None, dropped: Arc::default() }).with_id("bomb");
+    let (h, _far) =
+        over_loop(&engine, loop_::Options::default(), |n| LevelNode::new(null::driver()).over(bomb.over(n)));
+    // A read waits at the level, a wait for readiness below it.
+    let (reply, rx) = results();
+    let (read, ready) = (reply(), reply());
+    h.read(room(9)).then(move |x| read.send(x.map(drop).map_err(|f| f.error)));
+    h.ready(Direction::Read).then(move |x| ready.send(x));
+    let asked = h.query(LocalContact).unwrap_err();
+    let later = h.write("x").wait().unwrap_err().error;
+    for e in [get(&rx).unwrap_err(), get(&rx).unwrap_err(), asked, later] {
+        assert_eq!((e.kind(), e.level()), (ErrorKind::Panicked, Some("bomb")), "{e}");
+        assert!(e.to_string().starts_with("bomb (fixture) in `null/fixture/loop`: "), "{e}");
+    }
 }

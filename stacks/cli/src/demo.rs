@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use sha2::{Digest, Sha256};
+use xio_stacks::core::schema::size_words;
 use xio_stacks::{Registry, Stack, StackSpec};
 
 pub(crate) use peer::Peer;
@@ -130,7 +131,8 @@ impl Demo {
         match asked {
             Some(0) => Err(Failure::Usage("--message-size must be at least 1".into())),
             Some(n) if n > most => {
-                Err(Failure::Usage(format!("--message-size is {n}; the stack's limit is {most} bytes")))
+                let (n, most) = (size_words(n as u64), size_words(most as u64));
+                Err(Failure::Usage(format!("--message-size is {n}; the stack takes at most {most} at once")))
             }
             Some(n) => Ok(n),
             None => Ok(most.min(if len >= LONG_FROM { LONG } else { SHORT })),

@@ -7,7 +7,7 @@ use std::io::Write;
 use serde_json::{Value, json};
 use xio_stacks::core::driver::{Intercepts, OpKind, Role, Shape};
 use xio_stacks::core::handle::{CLOSE_TIME, MAX_BYTES, MAX_OPS};
-use xio_stacks::core::schema::{OptionSpec, duration_text, size_text};
+use xio_stacks::core::schema::{OptionSpec, duration_text, size_words};
 use xio_stacks::core::stack::LevelView;
 use xio_stacks::{Stack, StackSpec};
 
@@ -254,10 +254,10 @@ fn batches(level: LevelView<'_>) -> bool {
 
 /// What bounds a handle of the stack.
 fn limits(stack: &Stack) -> Vec<(&'static str, String)> {
-    let bytes = size_text(MAX_BYTES as u64);
+    let bytes = size_words(MAX_BYTES as u64);
     let message = match (stack.caps().unit.has_borders(), stack.caps().max_message) {
         (false, _) => "none: a stream has no borders".into(),
-        (true, Some(n)) => format!("at most {}", size_text(n as u64)),
+        (true, Some(n)) => format!("at most {}", size_words(n as u64)),
         (true, None) => "no limit of its own".into(),
     };
     vec![

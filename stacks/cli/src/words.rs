@@ -3,7 +3,7 @@
 use xio_stacks::core::attr::Attr;
 use xio_stacks::core::caps::Caps;
 use xio_stacks::core::driver::{Driver, Shape};
-use xio_stacks::core::schema::{OptionSpec, Value, ValueKind, duration_text, size_text};
+use xio_stacks::core::schema::{OptionSpec, Value, ValueKind, duration_text, size_text, size_words};
 use xio_stacks::{SpecValue, Stack};
 
 /// What a level needs that fits over everything.
@@ -23,7 +23,7 @@ pub(crate) const fn shape(shape: Shape) -> &'static str {
 /// What one op stands for, and how much it may be.
 pub(crate) fn unit(caps: &Caps) -> String {
     match caps.max_message {
-        Some(n) => format!("{}s up to {}", caps.unit, size_text(n as u64)),
+        Some(n) => format!("{}s up to {}", caps.unit, size_words(n as u64)),
         None if caps.unit.has_borders() => format!("{}s", caps.unit),
         None => format!("a {}", caps.unit),
     }

@@ -81,15 +81,9 @@ impl Tree {
     }
 
     pub(crate) fn poison_at(&mut self, node: u8) {
-        let place = self.inner.place(node);
+        // With its place: an op that waited elsewhere names the level that panicked, not its own.
         let e = Error::new(ErrorKind::Panicked);
-        let e = match place {
-            Some(p) => {
-                let text = format!("the level `{}` ({}) panicked", p.level, p.driver);
-                e.detail(text)
-            }
-            None => e,
-        };
+        let e = if let Some(p) = self.inner.place(node) { e.at_level(p) } else { e };
         self.poison(e);
     }
 

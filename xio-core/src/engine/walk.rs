@@ -89,13 +89,13 @@ pub(crate) fn walk<K: Kind, S: Stats>(tree: &mut Tree, cell: &mut Cell<K>, step:
                     cell.head.at = at;
                     return Stop::Gate(at);
                 }
-                inside = false;
+                let anew = !std::mem::take(&mut inside);
                 if K::KIND == OpKind::Close && !cx.inner.quiet(plan, at) {
                     return Stop::Barrier(Step::Enter(at));
                 }
                 cell.head.at = at;
                 cx.node = at;
-                S::down(&mut *cx.inner, at, cell);
+                S::down(&mut *cx.inner, plan, at, cell, anew);
                 let act = K::down(&mut *levels[usize::from(at) - 1], &mut cx, Op::new(cell)).act;
                 if cx.inner.q.get().is_some_and(|q| !q.posts.is_empty()) {
                     return Stop::Posted(Step::Acted { node: at, act, phase: Phase::Down });
@@ -118,12 +118,12 @@ pub(crate) fn walk<K: Kind, S: Stats>(tree: &mut Tree, cell: &mut Cell<K>, step:
                 }
             }
         }
-        S::turned(&mut *cx.inner, at, cell);
         loop {
             if lifecycle && let Some(stop) = leaving::<K>(&mut cx, cell, at) {
                 return stop;
             }
             let above = table.up[usize::from(at)];
+            S::left(&mut *cx.inner, plan, at, above.max(origin), cell);
             if above <= origin {
                 if lifecycle {
                     mark_path::<K>(&mut cx, cell, at, origin);
@@ -148,7 +148,7 @@ pub(crate) fn walk<K: Kind, S: Stats>(tree: &mut Tree, cell: &mut Cell<K>, step:
             cell.head.at = at;
             cx.node = at;
             K::come_up(&mut cell.body, at);
-            S::up(&mut *cx.inner, at, cell);
+            S::up(&mut *cx.inner, at);
             let act = K::up(&mut *levels[usize::from(at) - 1], &mut cx, Op::new(cell)).act;
             if cx.inner.q.get().is_some_and(|q| !q.posts.is_empty()) {
                 return Stop::Posted(Step::Acted { node: at, act, phase: Phase::Up });

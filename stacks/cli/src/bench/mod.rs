@@ -18,7 +18,7 @@ use clap::ValueEnum;
 use xio_peers::placement::{Placement, usable_cpus};
 use xio_peers::rounds::{Better, Contender, Outcome as Rounds, Ratio, interleave, median};
 use xio_stacks::Contact;
-use xio_stacks::core::schema::Value;
+use xio_stacks::core::schema::{Value, size_words};
 
 use crate::cat::size;
 use crate::exit::{Failure, Outcome, failed, warn};
@@ -234,7 +234,8 @@ impl Bench {
         let caps = target.stack.caps();
         let most = caps.max_message.map_or(MAX_SIZE, |m| (m as u64).min(MAX_SIZE));
         if size == 0 || size > most {
-            return Err(Failure::Usage(format!("--size lies between 1 and {most} bytes here, not {size}")));
+            let most = size_words(most);
+            return Err(Failure::Usage(format!("--size lies between 1 B and {most} here, not {}", size_words(size))));
         }
         let bytes = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
         let contact = match &self.contact {
