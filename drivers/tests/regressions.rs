@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use xio_core::attr::Attr;
-use xio_core::caps::{Caps, Needs};
+use xio_core::caps::{Branch, Caps, Needs};
 use xio_core::cx::EventKind;
 use xio_core::driver::{Info, Intercepts, Role, Shape};
 use xio_core::io::{Direction, Io};
@@ -55,8 +55,8 @@ impl xio_core::Driver for Fix {
     fn needs(&self, _: &dyn Attr) -> Needs {
         if self.info.shape == Shape::Transport { Needs::NOTHING } else { Needs::ANY }
     }
-    fn caps(&self, _: &dyn Attr, below: &[Caps]) -> Result<Caps, Error> {
-        Ok(below.first().cloned().unwrap_or_else(Caps::stream))
+    fn caps(&self, _: &dyn Attr, below: &[Branch<'_>]) -> Result<Caps, Error> {
+        Ok(below.first().map(|b| b.caps.clone()).unwrap_or_else(Caps::stream))
     }
     fn intercepts(&self, _: &dyn Attr, _: Role) -> Intercepts {
         self.sees

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use xio_core::attr::Attr;
-use xio_core::caps::{Caps, Needs};
+use xio_core::caps::{Branch, Caps, Needs};
 use xio_core::cntl::{Cntl, LocalContact, PathInfo, RemoteContact};
 use xio_core::driver::{Info, Intercepts, Role, Shape, options};
 use xio_core::io::{Connected, Direction, Io, IoDone, Sock, SocketOptions};
@@ -45,7 +45,7 @@ impl xio_core::Driver for Wire {
         Needs::NOTHING
     }
 
-    fn caps(&self, _: &dyn Attr, _: &[Caps]) -> Result<Caps, Error> {
+    fn caps(&self, _: &dyn Attr, _: &[Branch<'_>]) -> Result<Caps, Error> {
         Ok(Caps::stream())
     }
 
@@ -230,8 +230,8 @@ impl xio_core::Driver for Nibble {
         Needs::STREAM
     }
 
-    fn caps(&self, _: &dyn Attr, below: &[Caps]) -> Result<Caps, Error> {
-        Ok(below[0].clone())
+    fn caps(&self, _: &dyn Attr, below: &[Branch<'_>]) -> Result<Caps, Error> {
+        Ok(below[0].caps.clone())
     }
 
     fn intercepts(&self, _: &dyn Attr, _: Role) -> Intercepts {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use xio_core::attr::{Attr, OpAttrs};
 use xio_core::buffer::{Piece, Pieces};
-use xio_core::caps::{Caps, Needs};
+use xio_core::caps::{Branch, Caps, Needs};
 use xio_core::cntl::{Cntl, SetOption};
 use xio_core::cx::{EventKind, Timer};
 use xio_core::driver::{Info, Intercepts, Role, Shape, options};
@@ -52,8 +52,8 @@ impl xio_core::Driver for Driver {
         Needs::ANY
     }
 
-    fn caps(&self, _: &dyn Attr, below: &[Caps]) -> Result<Caps, Error> {
-        below.first().cloned().ok_or_else(|| ErrorKind::Misfit.into())
+    fn caps(&self, _: &dyn Attr, below: &[Branch<'_>]) -> Result<Caps, Error> {
+        below.first().map(|b| b.caps.clone()).ok_or_else(|| ErrorKind::Misfit.into())
     }
 
     fn intercepts(&self, attr: &dyn Attr, role: Role) -> Intercepts {

@@ -198,7 +198,8 @@ fn kinds_below(driver: &dyn Driver, attr: &dyn Attr) -> Vec<Vec<Caps>> {
 }
 
 fn of(driver: &dyn Driver, attr: &dyn Attr, below: &[Caps]) -> Option<Caps> {
-    driver.caps(attr, below).ok()
+    let below: Vec<_> = below.iter().map(|c| Branch::new(None, c)).collect();
+    driver.caps(attr, &below).ok()
 }
 
 /// The driver's defaults with one switch turned, for each switch.
