@@ -1,12 +1,14 @@
 //! What the measurements in `src/bin` share. Integration tests live in `tests/`. Invariant: both
 //! ends of a measured pair are pinned as the baseline's ends are, and use the same buffers.
 
+pub mod outside;
 pub mod report;
 
 use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use xio_core::handle::MAX_OPS;
 use xio_core::{Contact, Engine, Error, Handle, Stack};
 use xio_drivers::all;
 use xio_peers::buffer::PageBuf;
@@ -31,9 +33,17 @@ pub fn stack(spec: &str) -> Stack {
 /// # Errors
 /// What the stack says.
 pub fn pair(engine: &Engine, stack: &Stack) -> Result<(Handle, Handle), Error> {
+    pair_with(engine, stack, MAX_OPS)
+}
+
+/// [`pair`] with another limit of outstanding ops.
+///
+/// # Errors
+/// What the stack says.
+pub fn pair_with(engine: &Engine, stack: &Stack, max_ops: u32) -> Result<(Handle, Handle), Error> {
     let server = engine.listen(stack, Contact::new("127.0.0.1:0")).wait()?;
-    let client = engine.open(stack, server.contact().clone()).wait()?;
-    let served = server.accept().wait()?.open().wait()?;
+    let client = engine.open(stack, server.contact().clone()).max_ops(max_ops).wait()?;
+    let served = server.accept().wait()?.open().max_ops(max_ops).wait()?;
     Ok((client, served))
 }
 
