@@ -36,14 +36,17 @@ impl Timed for xio_peers::sample::Sample {
     }
 }
 
-/// The short name of the commit that is checked out, with a `+` where files differ from it.
+/// The short name of the commit that is checked out, with a `+` where files differ from it, those apart
+/// that figures are written to.
 pub fn commit() -> String {
     let git = |args: &[&str]| {
         let out = Command::new("git").args(args).output().ok().filter(|o| o.status.success())?;
         String::from_utf8(out.stdout).ok().map(|s| s.trim().to_owned())
     };
     let Some(name) = git(&["rev-parse", "--short", "HEAD"]) else { return "unknown".into() };
-    let clean = git(&["status", "--porcelain", "--untracked-files=no"]).is_some_and(|s| s.is_empty());
+    let clean =
+        git(&["status", "--porcelain", "--untracked-files=no", "--", ":/", ":!/tests/figures.jsonl", ":!/README.md"])
+            .is_some_and(|s| s.is_empty());
     if clean { name } else { name + "+" }
 }
 
