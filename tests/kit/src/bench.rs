@@ -2,13 +2,15 @@
 //! the subject with a probe at every boundary, virtual time. Invariant: each [`World`] is new, runs on
 //! one thread, and is looked through for broken rules when it ends.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use xio_core::caps::{Caps, Unit};
+use xio_core::handle::OpenCall;
 use xio_core::reactor::{Reactor, Sim, SimConfig};
 use xio_core::time::Time;
-use xio_core::{Contact, Driver, Engine, Error, Handle, LevelNode, Server, Stack};
+use xio_core::{Contact, Driver, Engine, Error, Handle, LevelNode, Server, Stack, Ticket};
 
 use crate::layout;
 use crate::probe::{Probes, Side};
@@ -393,7 +395,7 @@ impl World {
         Ok(server)
     }
 
-    /// The paths of the near stack from the top to each transport, as numbers of boundaries: those of
+    /// The paths of the near stack from each transport to the top, as numbers of boundaries: those of
     /// the levels below them before the probes came in.
     pub fn near_paths(&self) -> Vec<Vec<usize>> {
         let views: Vec<_> = self.near.levels().collect();
@@ -402,7 +404,12 @@ impl World {
         let parents: Vec<_> = views.iter().filter_map(|l| l.above()).collect();
         let leaves = (0..views.len()).filter(|n| !parents.contains(n));
         let up = |leaf: usize| std::iter::successors(Some(leaf), |n: &usize| views[*n].above());
-        leaves.map(|leaf| up(leaf).map(number).collect()).collect()
+        let path = |leaf| {
+            let mut path: Vec<usize> = up(leaf).map(number).collect();
+            path.dedup();
+            path
+        };
+        leaves.map(path).collect()
     }
 
     /// Keeps something until the world ends.
@@ -424,24 +431,23 @@ impl World {
     /// # Errors
     /// Where the subject does not connect.
     pub fn pair_at(&self, server: Server) -> Checked<Pair> {
-        let links = Tell::new();
-        accept(&server, &links);
+        self.pair_of(&self.near, server)
+    }
+
+    /// Both ends of a connection of another stack to a server of this world.
+    ///
+    /// # Errors
+    /// Where it does not connect.
+    pub fn pair_of(&self, stack: &Stack, server: Server) -> Checked<Pair> {
+        let guests = Guests::of(&server);
         let opened = Tell::new();
         let tell = opened.clone();
-        self.open(server.contact()).deadline(LONG).then(move |r| tell.note(r));
-        let leaves = leaves(&self.near);
-        self.run_until(|| opened.len() == 1 && links.len() >= leaves);
+        open(&self.engine, stack, server.contact()).deadline(LONG).then(move |r| tell.note(r));
+        let leaves = leaves(stack);
+        self.run_until(|| opened.len() == 1 && guests.len() >= leaves);
         let near = opened.take().pop().ok_or_else(|| Stop::fail("an open never ended"))??;
-        let mut far = links.take();
-        ensure!(!far.is_empty(), "a handle opened, and its server accepted nothing");
-        // The branch that writes take where nothing is said.
-        let first = self.near.levels().find_map(|l| l.label().map(str::to_owned));
-        let at = first.and_then(|l| server.contact().branch(&l).cloned());
-        let main = far.iter().position(|(local, _)| at.as_ref() == Some(local)).unwrap_or(0);
-        let (_, main) = far.swap_remove(main);
-        let main = main?;
-        let rest = far.into_iter().map(|(_, h)| h).collect::<Result<_, Error>>()?;
-        Ok(Pair { near, far: main, rest, server })
+        let (far, rest) = guests.take(stack, &server)?;
+        Ok(Pair { near, far, rest, server })
     }
 
     /// The end that opens, whether there is anybody at the other or not.
@@ -458,9 +464,13 @@ impl World {
     }
 
     /// An open of the near stack with room for as many ops as a test likes.
-    pub fn open(&self, to: impl Into<Contact>) -> xio_core::handle::OpenCall {
-        self.engine.open(&self.near, to).max_ops(1 << 20).max_bytes(1 << 40)
+    pub fn open(&self, to: impl Into<Contact>) -> OpenCall {
+        open(&self.engine, &self.near, to)
     }
+}
+
+fn open(engine: &Engine, stack: &Stack, to: impl Into<Contact>) -> OpenCall {
+    engine.open(stack, to).max_ops(1 << 20).max_bytes(1 << 40)
 }
 
 impl Drop for World {
@@ -475,15 +485,73 @@ fn leaves(stack: &Stack) -> usize {
     (0..stack.levels().len()).filter(|n| !parents.contains(n)).count()
 }
 
-/// Accepts and opens whatever comes.
-fn accept(server: &Server, links: &Tell<(Contact, Result<Handle, Error>)>) {
-    let (again, tell) = (server.clone(), links.clone());
-    server.accept().then(move |link| {
+/// Whatever comes to a server while this is about, accepted and opened.
+pub struct Guests(Arc<Door>);
+
+struct Door {
+    server: Server,
+    came: Tell<(Contact, Result<Handle, Error>)>,
+    /// All accepts so far: cancelling one that is over does nothing.
+    waits: Mutex<Vec<Ticket>>,
+    shut: AtomicBool,
+}
+
+impl Guests {
+    /// Begins to accept.
+    pub fn of(server: &Server) -> Self {
+        let door =
+            Door { server: server.clone(), came: Tell::new(), waits: Mutex::default(), shut: AtomicBool::new(false) };
+        let door = Arc::new(door);
+        wait(&door);
+        Self(door)
+    }
+
+    /// How many are open, or failed to open.
+    pub fn len(&self) -> usize {
+        self.0.came.len()
+    }
+
+    /// Whether nobody came.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Those that came: first the branch that writes take where nothing is said, then the others.
+    ///
+    /// # Errors
+    /// Where nobody came, or did not open.
+    pub fn take(self, stack: &Stack, server: &Server) -> Checked<(Handle, Vec<Handle>)> {
+        let mut came = self.0.came.take();
+        ensure!(!came.is_empty(), "a handle opened, and its server accepted nothing");
+        let first = stack.levels().find_map(|l| l.label().map(str::to_owned));
+        let at = first.and_then(|l| server.contact().branch(&l).cloned());
+        let main = came.iter().position(|(local, _)| at.as_ref() == Some(local)).unwrap_or(0);
+        let (_, main) = came.swap_remove(main);
+        Ok((main?, came.into_iter().map(|(_, h)| h).collect::<Result<_, Error>>()?))
+    }
+}
+
+impl Drop for Guests {
+    fn drop(&mut self) {
+        self.0.shut.store(true, Ordering::Relaxed);
+        let waits = std::mem::take(&mut *self.0.waits.lock().unwrap_or_else(PoisonError::into_inner));
+        waits.iter().for_each(Ticket::cancel);
+    }
+}
+
+fn wait(door: &Arc<Door>) {
+    if door.shut.load(Ordering::Relaxed) {
+        return;
+    }
+    let me = door.clone();
+    let ticket = door.server.accept().then(move |link| {
         let Ok(link) = link else { return };
-        accept(&again, &tell);
-        let local = link.local().clone();
-        link.open().max_ops(1 << 20).max_bytes(1 << 40).deadline(LONG).then(move |r| tell.note((local, r)));
+        wait(&me);
+        let (local, tell) = (link.local().clone(), me.came.clone());
+        let call = link.open().max_ops(1 << 20).max_bytes(1 << 40).deadline(LONG);
+        call.then(move |r| tell.note((local, r)));
     });
+    door.waits.lock().unwrap_or_else(PoisonError::into_inner).push(ticket);
 }
 
 /// Both ends of a connection.

@@ -28,6 +28,7 @@ pub mod verdict;
 pub mod beds;
 pub mod bench;
 pub mod canary;
+pub mod chatty;
 pub mod dice;
 pub mod layout;
 pub mod nop;

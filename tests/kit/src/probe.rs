@@ -316,7 +316,9 @@ impl Probe {
             self.complain("C2", &format!("a read with room for {} has {n} bytes", was.room));
         }
         if error.is_none() && !self.borders && n < was.wanted.min(was.room) {
-            self.complain("C2", &format!("a read that waits for {} succeeded with {n} bytes", was.wanted));
+            // A success that moved nothing at all is not even an answer.
+            let rule = if n == 0 { "A2" } else { "C2" };
+            self.complain(rule, &format!("a read that waits for {} succeeded with {n} bytes", was.wanted));
         }
         if self.eof && !self.resets && (n > 0 || error.is_none() && was.room > 0 && was.wanted > 0) {
             self.complain("D2", &format!("a read of {n} bytes came after an end of stream"));

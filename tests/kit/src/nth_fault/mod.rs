@@ -84,7 +84,8 @@ impl Faults {
         };
         match error {
             Fault::Error(kind) => Some(Error::new(kind).detail(TEXT)),
-            Fault::Panic => panic!("{TEXT}"),
+            // Not by `panic!`: a hook would print a backtrace for each of many.
+            Fault::Panic => std::panic::resume_unwind(Box::new(TEXT)),
         }
     }
 

@@ -26,6 +26,7 @@ pub mod e_cancel;
 pub mod f_attr;
 pub mod g_server;
 pub mod h_resources;
+pub mod mixed;
 
 use crate::bench::Bench;
 use crate::verdict::Checked;
@@ -54,6 +55,15 @@ macro_rules! __each_rule {
         $crate::$callback! {
             // A
             "A1" a01_every_op_finishes_exactly_once $crate::rules::a_life::a1;
+            "A2" a02_one_call_one_answer $crate::rules::a_life::a2;
+            "A3" a03_an_op_belongs_to_a_level_only_during_a_call $crate::rules::a_life::a3;
+            "A4" a04_a_stale_number_harms_nobody $crate::rules::a_life::a4;
+            "A5" a05_results_rise_as_they_were_finished $crate::rules::a_life::a5;
+            "A6" a06_a_dropped_op_is_reported_not_lost $crate::rules::a_life::a6;
+            "A7" a07_a_panic_stays_in_its_handle $crate::rules::a_life::a7;
+            "A8" a08_callbacks_come_once_and_before_that_of_the_close $crate::rules::a_life::a8;
+            "A9" a09_ops_of_drivers_are_ops $crate::rules::a_life::a9;
+            "A10" a10_a_level_that_only_passes_is_not_seen $crate::rules::a_life::a10;
             // B
             "B1" b01_a_failed_open_closes_exactly_what_was_open $crate::rules::b_open::b1;
             // C

@@ -25,6 +25,13 @@ fn flips_a_bit() -> Subject {
             all[4321] ^= 4;
             op.pass_with(SmallVec::from_iter([Piece::from(bytes::Bytes::from(all))]))
         }
+        fn write_done<'o>(&mut self, _: &mut Cx<'_>, mut op: Op<'o, Write>) -> Flow<'o> {
+            // Failed anew, so that the owner's pieces are back in place for the levels above.
+            match op.clear_error() {
+                Some(e) => op.failed(e),
+                None => op.finished(),
+            }
+        }
     }
-    transform(Needs::STREAM, Intercepts::WRITE, || Flips)
+    transform(Needs::STREAM, Intercepts::WRITE | Intercepts::WRITE_DONE, || Flips)
 }
