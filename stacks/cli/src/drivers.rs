@@ -5,7 +5,7 @@ use std::io::Write;
 use serde_json::{Value, json};
 use xio_stacks::Registry;
 use xio_stacks::core::attr::Attr;
-use xio_stacks::core::caps::{Caps, Needs};
+use xio_stacks::core::caps::{Branch, Caps, Needs};
 use xio_stacks::core::driver::{Driver, Info, Shape};
 use xio_stacks::core::schema::{OptionSpec, Value as Setting, ValueKind};
 

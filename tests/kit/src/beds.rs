@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use xio_core::attr::Attr;
-use xio_core::caps::{Caps, Needs};
+use xio_core::caps::{Branch, Caps, Needs};
 use xio_core::driver::{Info, Intercepts, Role, Shape};
 use xio_core::op::{Read, Write};
 use xio_core::{Cx, Driver, Error, ErrorKind, Flow, Level, LevelNode, Op};
@@ -44,7 +44,7 @@ impl Driver for Dgram {
     fn needs(&self, _: &dyn Attr) -> Needs {
         Needs::MESSAGE
     }
-    fn caps(&self, _: &dyn Attr, _: &[Caps]) -> Result<Caps, Error> {
+    fn caps(&self, _: &dyn Attr, _: &[Branch<'_>]) -> Result<Caps, Error> {
         Ok(Caps::datagram(MAX))
     }
     fn intercepts(&self, _: &dyn Attr, role: Role) -> Intercepts {

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use xio_core::attr::{Attr, OpAttr};
-use xio_core::caps::{Caps, Needs, Unit};
+use xio_core::caps::{Branch, Caps, Needs, Unit};
 use xio_core::driver::{Info, Intercepts, OpKind, Role, Shape};
 use xio_core::op::{Accept, Close, Flush, Kind, Listen, Open, Read, Ready, Shutdown, Write};
 use xio_core::{Cx, Error, ErrorKind, Flow, Level, LevelNode, Op};
@@ -158,8 +158,8 @@ impl xio_core::Driver for ProbeDriver {
     fn needs(&self, _: &dyn Attr) -> Needs {
         Needs::ANY
     }
-    fn caps(&self, _: &dyn Attr, below: &[Caps]) -> Result<Caps, Error> {
-        below.first().cloned().ok_or_else(|| ErrorKind::Misfit.into())
+    fn caps(&self, _: &dyn Attr, below: &[Branch<'_>]) -> Result<Caps, Error> {
+        below.first().map(|b| b.caps.clone()).ok_or_else(|| ErrorKind::Misfit.into())
     }
     fn intercepts(&self, _: &dyn Attr, _: Role) -> Intercepts {
         Intercepts::WORD | crate::nop::everything()

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use xio_core::attr::{Attr, OpAttrs};
-use xio_core::caps::{Caps, Needs};
+use xio_core::caps::{Branch, Caps, Needs};
 use xio_core::cntl::Cntl;
 use xio_core::cx::Event;
 use xio_core::driver::{Driver, Info, Intercepts, LinkPart, OpKind, Role};
@@ -39,7 +39,7 @@ impl Driver for Around {
     fn needs(&self, attr: &dyn Attr) -> Needs {
         self.inner.needs(attr)
     }
-    fn caps(&self, attr: &dyn Attr, below: &[Caps]) -> Result<Caps, Error> {
+    fn caps(&self, attr: &dyn Attr, below: &[Branch<'_>]) -> Result<Caps, Error> {
         self.inner.caps(attr, below)
     }
     fn intercepts(&self, attr: &dyn Attr, role: Role) -> Intercepts {

@@ -14,7 +14,7 @@ pub mod h_resources;
 use std::sync::Arc;
 
 use xio_core::attr::Attr;
-use xio_core::caps::{Caps, Needs};
+use xio_core::caps::{Branch, Caps, Needs};
 use xio_core::driver::{Driver, Info, Intercepts, Role, Shape};
 use xio_core::{Error, ErrorKind, Level};
 
@@ -92,8 +92,8 @@ impl<L: Level + 'static, F: Fn() -> L + Send + Sync + 'static> Driver for Sabote
     fn needs(&self, _: &dyn Attr) -> Needs {
         self.needs.clone()
     }
-    fn caps(&self, _: &dyn Attr, below: &[Caps]) -> Result<Caps, Error> {
-        below.first().cloned().ok_or_else(|| ErrorKind::Misfit.into())
+    fn caps(&self, _: &dyn Attr, below: &[Branch<'_>]) -> Result<Caps, Error> {
+        below.first().map(|b| b.caps.clone()).ok_or_else(|| ErrorKind::Misfit.into())
     }
     fn intercepts(&self, _: &dyn Attr, role: Role) -> Intercepts {
         match role {
