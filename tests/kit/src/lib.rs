@@ -38,6 +38,7 @@ pub mod report;
 pub mod rules;
 pub mod saboteur;
 pub mod subject;
+pub mod voyage;
 pub mod watchdog;
 
 use std::time::Instant;
