@@ -44,7 +44,7 @@ The other end: xio listen frame/tcp 127.0.0.1:7000";
 
 impl Cat {
     pub(crate) fn run(&self, ui: &Ui) -> Outcome {
-        let target = self.target.bind()?;
+        let target = self.target.bind(ui)?;
         if !target.stack.caps().connects {
             return Err(Failure::Usage(format!("the stack `{}` cannot connect", target.spec)));
         }

@@ -62,9 +62,8 @@ fn unknown(registry: &Registry, name: &str) -> Failure {
     match d {
         Some(d) => {
             let note = d.spans.first().map(|(_, note)| note.as_str()).filter(|n| !n.is_empty());
-            Failure::Usage(
-                [Some(d.what.as_str()), note, d.help.as_deref()].into_iter().flatten().collect::<Vec<_>>().join("; "),
-            )
+            let parts: Vec<_> = [Some(d.what.as_str()), note, d.help.as_deref()].into_iter().flatten().collect();
+            Failure::Usage(parts.join("; ").replace("?; ", "? "))
         }
         None => Failure::Usage(format!("`{name}` is no name of a driver; `xio drivers` lists them")),
     }

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use xio_stacks::{Contact, Endpoint, Registry, Stack, StackSpec};
 
-use crate::exit::{Failure, Outcome, failed};
+use crate::exit::{Failure, Outcome, failed, say};
+use crate::render::{Ui, diagnostics};
 
 /// Most bytes of a spec that are read from a file or stdin: a little more than the language allows,
 /// so that the parser says what is wrong.
@@ -33,8 +34,8 @@ pub(crate) struct Target {
 
 impl TargetArgs {
     /// Reads and binds both.
-    pub(crate) fn bind(&self) -> Outcome<Target> {
-        let mut target = endpoint(&self.spec)?;
+    pub(crate) fn bind(&self, ui: &Ui) -> Outcome<Target> {
+        let mut target = endpoint(&self.spec, ui)?;
         if let Some(text) = &self.contact {
             if !target.contact.is_none() {
                 return Err(Failure::Usage(format!(
@@ -48,9 +49,13 @@ impl TargetArgs {
     }
 }
 
-/// Reads and binds an endpoint; a spec alone is one without a contact.
-pub(crate) fn endpoint(text: &str) -> Outcome<Target> {
-    let (stack, contact) = Registry::with_defaults().endpoint(text)?;
+/// Reads and binds an endpoint, and says what it warns of; a spec alone is one without a contact.
+pub(crate) fn endpoint(text: &str, ui: &Ui) -> Outcome<Target> {
+    let (bound, found) = Registry::with_defaults().check_endpoint(text);
+    let Some((stack, contact)) = bound else { return Err(found.into()) };
+    if !found.is_empty() {
+        say(&diagnostics(&found, ui));
+    }
     let spec = text.parse::<Endpoint>()?.stack;
     Ok(Target { stack, spec, contact })
 }

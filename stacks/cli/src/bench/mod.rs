@@ -149,7 +149,7 @@ pub(crate) enum Which {
 
 impl Bench {
     pub(crate) fn run(&self, ui: &Ui) -> Outcome {
-        let target = endpoint(&self.spec)?;
+        let target = endpoint(&self.spec, ui)?;
         let placement = self.place()?;
         self.fits(&target)?;
         self.warn(&target, ui);
