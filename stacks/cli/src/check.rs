@@ -31,7 +31,7 @@ Examples:
   xio check --file stack.xio                as written by `xio fmt --indent`
   xio check tcp/queue                       exit code 2, and why
 
-Exit codes: 0 it makes a stack, 2 it does not.";
+Exit codes: 0 it makes a stack, 2 it does not, 1 the file cannot be read.";
 
 impl Check {
     pub(crate) fn run(&self, ui: &Ui) -> Outcome {

@@ -9,6 +9,7 @@ use xio_stacks::{Contact, Endpoint, Registry, Stack, StackSpec};
 
 use crate::exit::{Failure, Outcome, failed, say};
 use crate::render::{Ui, diagnostics};
+use crate::words::bottoms;
 
 /// Most bytes of a spec that are read from a file or stdin: a little more than the language allows,
 /// so that the parser says what is wrong.
@@ -46,6 +47,22 @@ impl TargetArgs {
             target.contact = text.parse()?;
         }
         Ok(target)
+    }
+}
+
+impl Target {
+    /// That there is a contact, where every transport connects to one.
+    pub(crate) fn has_contact(&self, command: &str) -> Outcome {
+        let registry = Registry::with_defaults();
+        let bottoms = bottoms(&self.stack);
+        let takes = |name: &&str| registry.get(name).is_some_and(|d| !d.info().contact.is_empty());
+        let Some(name) = bottoms.first().filter(|_| self.contact.is_none() && bottoms.iter().all(|b| takes(&b))) else {
+            return Ok(());
+        };
+        let spec = &self.spec;
+        Err(Failure::Usage(format!(
+            "there is no contact: say where to, as in `xio {command} '{spec}' CONTACT`; `xio drivers {name}` says how"
+        )))
     }
 }
 

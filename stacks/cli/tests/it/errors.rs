@@ -105,6 +105,41 @@ fn a_bad_contact_says_how_to_write_it() {
 }
 
 #[test]
+fn a_missing_contact_says_where_to_write_it() {
+    assert_snapshot!(line(&["cat", "frame/tcp"], 2), @"error: there is no contact: say where to, as in `xio cat 'frame/tcp' CONTACT`; `xio drivers tcp` says how");
+    assert_snapshot!(line(&["cat", "frame/tcp", ""], 2), @"error: there is no contact: say where to, as in `xio cat 'frame/tcp' CONTACT`; `xio drivers tcp` says how");
+    assert_snapshot!(line(&["cat", "loop"], 2), @"error: there is no contact: say where to, as in `xio cat 'loop' CONTACT`; `xio drivers loop` says how");
+    assert_snapshot!(line(&["cat", "tcp", "{a: x:1}"], 2), @"error: tcp: open: invalid contact: `{a: x:1}`: a map of branches, but `tcp` has none; write `host:port`");
+}
+
+#[test]
+fn a_level_below_a_level_that_fails_is_named_once() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let text = line(&["cat", "pick{a: tcp, b: tcp}", &free], 1).replace(&free, "ADDR");
+    assert_snapshot!(text, @"error: pick in `pick{a: tcp, b: tcp}`: open: branch `a`: a.tcp (tcp): connection refused (os error 111): `ADDR`: nobody listens there");
+    let text = line(&["cat", "tcp", &free.replace("127.0.0.1", "localhost")], 1);
+    assert!(text.matches("refused").count() == 1 && text.contains("(os error 111)"), "{text}");
+}
+
+#[test]
+fn a_wrong_contact_in_an_endpoint_is_drawn() {
+    assert_snapshot!(said(&["explain", "frame/tcp @ ]["], 2), @r"
+    error[E013]: `][` is not a contact of `tcp`: `]` cannot stand in a host name
+      |
+    1 | frame/tcp @ ][
+      |             ^
+      |
+      = help: write a name or an address
+    ");
+}
+
+#[test]
+fn the_demo_finds_a_wrong_contact_before_it_begins() {
+    assert_snapshot!(said(&["demo", "--contact", "]["], 2), @"error[E013]: `][` is not a contact of `tcp`: `]` cannot stand in a host name; write a name or an address");
+    assert_snapshot!(line(&["demo", "--contact", "{a"], 2), @"error: invalid contact: expected `:` after the branch label (at byte 2)");
+}
+
+#[test]
 fn a_port_that_is_taken_is_named() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = taken.local_addr().unwrap().to_string();
