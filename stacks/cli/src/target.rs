@@ -39,10 +39,7 @@ impl TargetArgs {
         let mut target = endpoint(&self.spec, ui)?;
         if let Some(text) = &self.contact {
             if !target.contact.is_none() {
-                return Err(Failure::Usage(format!(
-                    "two contacts: `{}` in the endpoint and `{text}` behind it; leave one of them out",
-                    target.contact
-                )));
+                return Err(two_contacts(&target.contact, text));
             }
             target.contact = text.parse()?;
         }
@@ -64,6 +61,11 @@ impl Target {
             "there is no contact: say where to, as in `xio {command} '{spec}' CONTACT`; `xio drivers {name}` says how"
         )))
     }
+}
+
+/// The failure of a command that was given a contact in the endpoint and another one.
+pub(crate) fn two_contacts(one: &Contact, other: &str) -> Failure {
+    Failure::Usage(format!("two contacts: `{one}` in the endpoint and `{other}` behind it; leave one of them out"))
 }
 
 /// Reads and binds an endpoint, and says what it warns of; a spec alone is one without a contact.

@@ -140,6 +140,15 @@ fn the_demo_finds_a_wrong_contact_before_it_begins() {
 }
 
 #[test]
+fn bench_looks_at_everything_before_it_begins() {
+    let bench = |args: &[&str]| said(&[&["bench", "frame/tcp(nodelay)", "--mode", "stream"], args].concat(), 2);
+    assert_snapshot!(bench(&["--size", "64,17MiB"]), @"error: --size lies between 1 B and 16 MiB here, not 17 MiB");
+    assert_snapshot!(bench(&["--contact", "]["]), @"error[E013]: `][` is not a contact of `tcp`: `]` cannot stand in a host name; write a name or an address");
+    let twice = ["bench", "tcp @ 127.0.0.1:0", "--mode", "stream", "--contact", "127.0.0.1:0"];
+    assert_snapshot!(line(&twice, 2), @"error: two contacts: `127.0.0.1:0` in the endpoint and `127.0.0.1:0` behind it; leave one of them out");
+}
+
+#[test]
 fn a_port_that_is_taken_is_named() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = taken.local_addr().unwrap().to_string();
