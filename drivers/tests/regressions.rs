@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use xio_core::attr::Attr;
-use xio_core::caps::{Caps, Needs};
+use xio_core::caps::{Branch, Caps, Needs};
 use xio_core::cx::EventKind;
 use xio_core::driver::{Info, Intercepts, Role, Shape};
 use xio_core::io::{Direction, Io};
@@ -55,8 +55,8 @@ impl xio_core::Driver for Fix {
     fn needs(&self, _: &dyn Attr) -> Needs {
         if self.info.shape == Shape::Transport { Needs::NOTHING } else { Needs::ANY }
     }
-    fn caps(&self, _: &dyn Attr, below: &[Caps]) -> Result<Caps, Error> {
-        Ok(below.first().cloned().unwrap_or_else(Caps::stream))
+    fn caps(&self, _: &dyn Attr, below: &[Branch<'_>]) -> Result<Caps, Error> {
+        Ok(below.first().map(|b| b.caps.clone()).unwrap_or_else(Caps::stream))
     }
     fn intercepts(&self, _: &dyn Attr, _: Role) -> Intercepts {
         self.sees
@@ -699,6 +699,29 @@ fn a_write_that_rides_with_others_still_has_its_deadline() {
     let mut got: Vec<_> = (0..3).map(|_| rx.recv_timeout(Duration::from_secs(2)).expect("no end")).collect();
     got.sort_by_key(Option::is_some);
     assert_eq!(got, [None, Some(ErrorKind::TimedOut), Some(ErrorKind::TimedOut)]);
+}
+
+#[test]
+fn a_cancelled_write_that_rides_with_others_ends_at_once_and_says_what_is_committed() {
+    let engine = Engine::new().unwrap();
+    let (bottom, writes) = stuck();
+    let h = open(&engine, queued(queue::Options::default()).over(bottom));
+    let (tx, rx) = mpsc::channel();
+    let tickets: Vec<_> = (0..3)
+        .map(|i| {
+            let tx = tx.clone();
+            h.write("abc").then(move |r| tx.send((i, r.map(|d| d.n).map_err(|f| (f.kind(), f.back.n)))).unwrap())
+        })
+        .collect();
+    let first = writes.lock().unwrap().remove(0);
+    first.retry();
+    assert_eq!(rx.recv_timeout(LONG).unwrap(), (0, Ok(3)));
+    tickets[1].cancel();
+    assert_eq!(rx.recv_timeout(LONG).unwrap(), (1, Err((ErrorKind::Cancelled, 3))));
+    // The other rides on, and has its real result.
+    let joined = writes.lock().unwrap().remove(0);
+    joined.fail(ErrorKind::Reset);
+    assert_eq!(rx.recv_timeout(LONG).unwrap(), (2, Err((ErrorKind::Reset, 0))));
 }
 
 /// Lets one write through when it is retried; the rest stays.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use xio_core::attr::{Attr, Size};
 use xio_core::buffer::{Piece, Pieces};
-use xio_core::caps::{Caps, Needs};
+use xio_core::caps::{Branch, Caps, Needs};
 use xio_core::cntl::{GetOption, LocalContact, PathInfo, RemoteContact, SetOption};
 use xio_core::driver::{Driver, Info, Intercepts, Role, Shape};
 use xio_core::io::{Direction, Io, IoDone};
@@ -670,7 +670,7 @@ impl Driver for Busy {
     fn needs(&self, _: &dyn Attr) -> Needs {
         Needs::NOTHING
     }
-    fn caps(&self, _: &dyn Attr, _: &[Caps]) -> Result<Caps, Error> {
+    fn caps(&self, _: &dyn Attr, _: &[Branch<'_>]) -> Result<Caps, Error> {
         Ok(Caps::stream())
     }
     fn intercepts(&self, _: &dyn Attr, _: Role) -> Intercepts {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use xio_core::attr::{Attr, Size};
-use xio_core::caps::{Caps, Needs};
+use xio_core::caps::{Branch, Caps, Needs};
 use xio_core::cntl::{GetOption, LocalContact, PathInfo, RemoteContact, SetOption};
 use xio_core::driver::{Driver, Info, Intercepts, Role, Shape};
 use xio_core::io::{Direction, Keepalive};
@@ -445,8 +445,8 @@ impl Driver for Skip {
     fn needs(&self, _: &dyn Attr) -> Needs {
         Needs::ANY
     }
-    fn caps(&self, _: &dyn Attr, below: &[Caps]) -> Result<Caps, Error> {
-        Ok(below[0].clone())
+    fn caps(&self, _: &dyn Attr, below: &[Branch<'_>]) -> Result<Caps, Error> {
+        Ok(below[0].caps.clone())
     }
     fn intercepts(&self, _: &dyn Attr, _: Role) -> Intercepts {
         Intercepts::OPEN | Intercepts::LISTEN

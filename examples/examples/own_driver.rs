@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use xio_stacks::core::attr::{Attr, Field};
 use xio_stacks::core::buffer::{Piece, Pieces};
-use xio_stacks::core::caps::{Caps, Needs};
+use xio_stacks::core::caps::{Branch, Caps, Needs};
 use xio_stacks::core::driver::{Info, Intercepts, Role, Shape, options};
 use xio_stacks::core::op::{Read, Write};
 use xio_stacks::core::schema::ValueKind;
@@ -37,8 +37,8 @@ impl Driver for Xor {
     fn needs(&self, _: &dyn Attr) -> Needs {
         Needs::ANY
     }
-    fn caps(&self, _: &dyn Attr, below: &[Caps]) -> Result<Caps, Error> {
-        below.first().cloned().ok_or_else(|| ErrorKind::Misfit.into())
+    fn caps(&self, _: &dyn Attr, below: &[Branch<'_>]) -> Result<Caps, Error> {
+        below.first().map(|b| b.caps.clone()).ok_or_else(|| ErrorKind::Misfit.into())
     }
     fn intercepts(&self, _: &dyn Attr, role: Role) -> Intercepts {
         match role {

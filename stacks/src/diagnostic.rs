@@ -30,6 +30,7 @@
 //! | E035 | a driver refuses its options or what lies below it |
 //! | E036 | a branch label the driver does not know |
 //! | E037 | a limit of the engine |
+//! | E038 | an option that names a branch which is not there |
 //! | E039 | another fault of the core |
 //! | E040, E041, E042 | a driver, option, contact that [`Registry::only`](crate::Registry::only) does not allow |
 //! | W001 | some branch labels have no branch, and there is no `*` |

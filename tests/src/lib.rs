@@ -1,14 +1,19 @@
 //! What the measurements in `src/bin` share. Integration tests live in `tests/`. Invariant: both
 //! ends of a measured pair are pinned as the baseline's ends are, and use the same buffers.
 
+pub mod outside;
+pub mod report;
+
 use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use xio_core::handle::MAX_OPS;
 use xio_core::{Contact, Engine, Error, Handle, Stack};
 use xio_drivers::all;
+use xio_peers::buffer::PageBuf;
 use xio_peers::placement::{Placement, Side};
-use xio_peers::sample::thread_cpu;
+use xio_peers::sample::{Sample, thread_cpu};
 use xio_stacks::{Registry, StackSpec};
 
 /// Binds a spec with every driver there is.
@@ -28,9 +33,17 @@ pub fn stack(spec: &str) -> Stack {
 /// # Errors
 /// What the stack says.
 pub fn pair(engine: &Engine, stack: &Stack) -> Result<(Handle, Handle), Error> {
+    pair_with(engine, stack, MAX_OPS)
+}
+
+/// [`pair`] with another limit of outstanding ops.
+///
+/// # Errors
+/// What the stack says.
+pub fn pair_with(engine: &Engine, stack: &Stack, max_ops: u32) -> Result<(Handle, Handle), Error> {
     let server = engine.listen(stack, Contact::new("127.0.0.1:0")).wait()?;
-    let client = engine.open(stack, server.contact().clone()).wait()?;
-    let served = server.accept().wait()?.open().wait()?;
+    let client = engine.open(stack, server.contact().clone()).max_ops(max_ops).wait()?;
+    let served = server.accept().wait()?.open().max_ops(max_ops).wait()?;
     Ok((client, served))
 }
 
@@ -41,6 +54,12 @@ pub struct Cost {
     pub ns: f64,
     /// Nanoseconds of CPU of both ends.
     pub cpu_ns: f64,
+}
+
+impl From<Sample> for Cost {
+    fn from(s: Sample) -> Self {
+        Self { ns: s.ns_per_op, cpu_ns: s.cpu_ns_per_op }
+    }
 }
 
 fn cost(ops: usize, wall: Duration, cpu: Duration) -> Cost {
@@ -56,7 +75,7 @@ pub fn pingpong(engine: &Engine, stack: &Stack, place: Placement, size: usize, o
     let warm = ops / 10;
     let server = thread::spawn(move || -> io::Result<Duration> {
         place.pin(Side::Server)?;
-        let mut b = vec![0u8; size];
+        let mut b = PageBuf::new(size);
         let mut cpu = thread_cpu();
         for i in 0..warm + ops {
             if i == warm {
@@ -69,7 +88,7 @@ pub fn pingpong(engine: &Engine, stack: &Stack, place: Placement, size: usize, o
     });
     let client = thread::spawn(move || -> io::Result<(Duration, Duration)> {
         place.pin(Side::Client)?;
-        let mut b = vec![0u8; size];
+        let mut b = PageBuf::new(size);
         let (mut cpu, mut wall) = (thread_cpu(), Instant::now());
         for i in 0..warm + ops {
             if i == warm {
@@ -95,7 +114,7 @@ pub fn stream(engine: &Engine, stack: &Stack, place: Placement, size: usize, ops
     let sink = thread::spawn(move || -> io::Result<Duration> {
         place.pin(Side::Server)?;
         let cpu = thread_cpu();
-        let mut b = vec![0u8; size];
+        let mut b = PageBuf::new(size);
         let mut left = ops * size;
         while left > 0 {
             left -= served.read_into(&mut b).wait()?;
@@ -105,7 +124,7 @@ pub fn stream(engine: &Engine, stack: &Stack, place: Placement, size: usize, ops
     let source = thread::spawn(move || -> io::Result<Duration> {
         place.pin(Side::Client)?;
         let cpu = thread_cpu();
-        let b = vec![1u8; size];
+        let b = PageBuf::new(size);
         for _ in 0..ops {
             client.write_from(&b).wait()?;
         }

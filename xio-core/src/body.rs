@@ -14,6 +14,7 @@ use crate::engine::walk::Settled;
 use crate::error::ErrorKind;
 use crate::handle::CloseMode;
 use crate::io::{Direction, Io};
+use crate::plan::USER;
 
 /// The chunks of a take read.
 pub type Chunks = SmallVec<[Chunk; 1]>;
@@ -42,7 +43,6 @@ struct SavedRead {
     got: usize,
     room: usize,
     wait_for: usize,
-    mark: usize,
 }
 
 /// What a level's own buffer came to: the bytes that the level below gave.
@@ -164,14 +164,17 @@ impl ReadBody {
 
     /// Receives until enough is there or nothing more comes.
     #[inline]
-    pub(crate) fn transfer(&mut self, io: &Io) -> Transfer {
+    pub(crate) fn transfer(&mut self, io: &Io, mut patient: bool) -> Transfer {
         let Io::Recv(sock) = io else { return Transfer::Failed(ErrorKind::Contract.into()) };
         loop {
             if self.room == 0 {
                 return Transfer::Done;
             }
             let mut room = self.room_for_io();
-            let received = sock.0.recv(&mut room);
+            let received = match std::mem::take(&mut patient) {
+                true => sock.0.recv_patiently(&mut room),
+                false => sock.0.recv(&mut room),
+            };
             // What counts is what was put in, not what the socket says.
             let n = room.got();
             self.moved(n);
@@ -232,7 +235,6 @@ impl ReadBody {
             got: self.got,
             room: self.room,
             wait_for: self.wait_for,
-            mark: self.mark,
         };
         self.save(saved);
         self.touched = true;
@@ -243,8 +245,7 @@ impl ReadBody {
     }
 
     pub(crate) fn limit_below(&mut self, node: u8, most: usize, wait_for: usize) {
-        let saved =
-            SavedRead { node, target: None, got: self.got, room: self.room, wait_for: self.wait_for, mark: self.mark };
+        let saved = SavedRead { node, target: None, got: self.got, room: self.room, wait_for: self.wait_for };
         self.save(saved);
         self.touched = true;
         self.room = self.room.min(most);
@@ -284,7 +285,8 @@ impl ReadBody {
         self.got = saved.got;
         self.room = saved.room;
         self.wait_for = saved.wait_for;
-        self.mark = saved.mark;
+        // What comes from here on is progress.
+        self.mark = saved.got;
         match saved.target {
             Some(target) => Some(std::mem::replace(&mut self.target, target)),
             None => {
@@ -304,22 +306,23 @@ pub struct WriteBody {
     pub(crate) moved: usize,
     /// `moved` when the level was last asked.
     pub(crate) mark: usize,
-    /// How many pieces at the front levels have added, and their bytes.
-    leads: u16,
-    lead_bytes: usize,
+    /// The pieces at the front that levels have added, the topmost level's first.
+    leads: Leads,
     /// Ends of the messages in a batch, in bytes of `pieces` from the front; empty: one message.
     pub(crate) ends: Vec<usize>,
     saved: Vec<SavedWrite>,
     touched: bool,
 }
 
+/// Levels that added a piece at the front, and its bytes.
+type Leads = SmallVec<[(u8, usize); 1]>;
+
 struct SavedWrite {
     node: u8,
     pieces: Pieces,
     total: usize,
     moved: usize,
-    leads: u16,
-    lead_bytes: usize,
+    leads: Leads,
     ends: Vec<usize>,
 }
 
@@ -330,8 +333,7 @@ impl WriteBody {
             total: 0,
             moved: 0,
             mark: usize::MAX,
-            leads: 0,
-            lead_bytes: 0,
+            leads: SmallVec::new_const(),
             ends: Vec::new(),
             saved: Vec::new(),
             touched: false,
@@ -343,8 +345,7 @@ impl WriteBody {
         self.pieces = pieces;
         self.moved = 0;
         self.mark = usize::MAX;
-        self.leads = 0;
-        self.lead_bytes = 0;
+        self.leads.clear();
         self.ends.clear();
         self.touched = false;
     }
@@ -355,8 +356,7 @@ impl WriteBody {
         self.pieces.push(Piece::lent(lent));
         self.moved = 0;
         self.mark = usize::MAX;
-        self.leads = 0;
-        self.lead_bytes = 0;
+        self.leads.clear();
         self.ends.clear();
         self.touched = false;
     }
@@ -371,11 +371,18 @@ impl WriteBody {
 
     /// Drops the pieces; says how many of the owner's bytes went.
     pub(crate) fn finish_lent(&mut self) -> usize {
-        if !self.saved.is_empty() {
-            self.leave_saved(0);
+        if self.moved < self.total {
+            self.come_up(USER);
+        } else if let Some(first) = self.saved.first() {
+            // All went, so the owner's went; there is nothing to look up piece by piece.
+            self.moved = first.total - first.leads.iter().map(|l| l.1).sum::<usize>();
+        } else {
+            self.moved -= self.leads.iter().map(|l| l.1).sum::<usize>();
         }
+        self.saved.clear();
+        self.leads.clear();
         self.pieces.clear();
-        self.moved.saturating_sub(self.lead_bytes).min(self.total - self.lead_bytes)
+        self.moved
     }
 
     /// The pieces, all that are to be written; the first [`moved`](Self::moved) bytes are through.
@@ -443,7 +450,7 @@ impl WriteBody {
 
     /// Sends until all is gone or nothing more fits.
     #[inline]
-    pub(crate) fn transfer(&mut self, io: &Io) -> Transfer {
+    pub(crate) fn transfer(&mut self, io: &Io, _: bool) -> Transfer {
         let Io::Send(sock) = io else { return Transfer::Failed(ErrorKind::Contract.into()) };
         while self.moved < self.total {
             match sock.0.send(&self.pieces, self.moved) {
@@ -473,10 +480,9 @@ impl WriteBody {
     }
 
     #[inline]
-    pub(crate) fn lead(&mut self, lead: Piece) {
+    pub(crate) fn lead(&mut self, node: u8, lead: Piece) {
         self.total += lead.len();
-        self.lead_bytes += lead.len();
-        self.leads += 1;
+        self.leads.push((node, lead.len()));
         self.pieces.insert(0, lead);
     }
 
@@ -488,7 +494,6 @@ impl WriteBody {
             total: std::mem::replace(&mut self.total, new_total),
             moved: std::mem::take(&mut self.moved),
             leads: std::mem::take(&mut self.leads),
-            lead_bytes: std::mem::take(&mut self.lead_bytes),
             ends: std::mem::take(&mut self.ends),
         };
         self.mark = usize::MAX;
@@ -502,33 +507,45 @@ impl WriteBody {
     }
 
     fn leave_touched(&mut self, node: u8) -> bool {
-        self.leave_saved(node);
+        self.take_off(node);
         self.touched = !self.saved.is_empty();
         true
     }
 
-    fn leave_saved(&mut self, node: u8) {
-        while self.saved.last().is_some_and(|s| s.node >= node) {
+    /// The op comes up to the level at `node`, which sees its own pieces and those of the levels above.
+    #[inline]
+    pub(crate) fn come_up(&mut self, node: u8) {
+        if !self.saved.is_empty() || !self.leads.is_empty() {
+            self.take_off(node.saturating_add(1));
+        }
+    }
+
+    /// Takes off what the levels from `node` down added or put in place.
+    fn take_off(&mut self, node: u8) {
+        loop {
+            while self.leads.last().is_some_and(|l| l.0 >= node) {
+                let Some((_, len)) = self.leads.pop() else { break };
+                self.total -= len;
+                self.moved = self.moved.saturating_sub(len);
+                self.pieces.remove(0);
+            }
+            if self.saved.last().is_none_or(|s| s.node < node) {
+                return;
+            }
             let Some(s) = self.saved.pop() else { return };
             let all = self.moved == self.total;
             self.pieces = s.pieces;
             self.total = s.total;
             self.moved = if all { s.total } else { s.moved };
             self.leads = s.leads;
-            self.lead_bytes = s.lead_bytes;
             self.ends = s.ends;
         }
     }
 
     /// Gives the owner's pieces back, without what levels added, and how many of their bytes went.
     pub(crate) fn give_back(&mut self) -> (Pieces, usize) {
-        self.leave_saved(0);
-        let n = self.moved.saturating_sub(self.lead_bytes).min(self.total - self.lead_bytes);
-        let mut pieces = std::mem::take(&mut self.pieces);
-        if self.leads > 0 {
-            pieces.drain(..usize::from(self.leads).min(pieces.len()));
-        }
-        (pieces, n)
+        self.come_up(USER);
+        (std::mem::take(&mut self.pieces), self.moved)
     }
 }
 
@@ -566,6 +583,8 @@ impl OpenBody {
 #[derive(Default)]
 pub struct CloseBody {
     pub(crate) mode: CloseMode,
+    /// It did not end in its time and became an abort.
+    pub(crate) late: bool,
 }
 
 impl CloseBody {
@@ -646,11 +665,15 @@ mod tests {
     fn a_lead_and_a_replacement_come_off_again() {
         let mut w = WriteBody::empty();
         w.ask(SmallVec::from_iter([Piece::inline(b"hello")]));
-        w.lead(Piece::inline(b"hdr"));
+        w.lead(1, Piece::inline(b"hdr"));
         w.replace(2, SmallVec::from_iter([Piece::inline(b"x")]));
         assert_eq!((w.len(), w.moved()), (1, 0));
         w.take_all();
+        w.come_up(2);
+        assert_eq!((w.len(), w.moved()), (1, 1));
         assert!(w.leave(2));
+        assert_eq!((w.len(), w.moved()), (8, 8));
+        w.come_up(1);
         assert_eq!((w.len(), w.moved()), (8, 8));
         let (pieces, n) = w.give_back();
         assert_eq!((&*pieces[0], n), (&b"hello"[..], 5));

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use crate::error::{Error, ErrorKind};
 use crate::schema::size_words;
 
 /// What one read or write stands for on a stack.
@@ -106,9 +107,10 @@ impl Caps {
 
     /// What holds for all of `branches`: the weakest of each property. `None` if they carry
     /// different units or there are none.
-    pub fn common(branches: &[Self]) -> Option<Self> {
-        let mut out = branches.first()?.clone();
-        for c in &branches[1..] {
+    pub fn common<'a>(branches: impl IntoIterator<Item = &'a Self>) -> Option<Self> {
+        let mut branches = branches.into_iter();
+        let mut out = branches.next()?.clone();
+        for c in branches {
             if c.unit != out.unit {
                 return None;
             }
@@ -149,6 +151,58 @@ impl fmt::Display for Caps {
             write!(f, ", max {}", size_words(max as u64))?;
         }
         Ok(())
+    }
+}
+
+/// One of the levels right below a level, as its driver sees it when the stack is bound.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Branch<'a> {
+    /// Its label; `None` for the one level below a transform.
+    pub label: Option<&'a str>,
+    /// What it gives.
+    pub caps: &'a Caps,
+}
+
+impl<'a> Branch<'a> {
+    /// A branch, for a driver that asks another one.
+    pub const fn new(label: Option<&'a str>, caps: &'a Caps) -> Self {
+        Self { label, caps }
+    }
+}
+
+/// An option names a branch that is not there. A driver that refuses its branches with this as the
+/// source of its error has the option pointed out where the stack was written as text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NoBranch {
+    /// Name of the option.
+    pub option: &'static str,
+    /// The label that no branch has.
+    pub label: String,
+    /// The labels there are.
+    pub labels: Vec<String>,
+}
+
+impl NoBranch {
+    /// `option` names `label`, and only these branches are there.
+    pub fn new(option: &'static str, label: impl Into<String>, labels: Vec<String>) -> Self {
+        Self { option, label: label.into(), labels }
+    }
+}
+
+impl fmt::Display for NoBranch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { option, label, labels } = self;
+        write!(f, "`{option}` names the branch `{label}`; there are {}", labels.join(", "))
+    }
+}
+
+impl std::error::Error for NoBranch {}
+
+impl From<NoBranch> for Error {
+    fn from(e: NoBranch) -> Self {
+        Self::new(ErrorKind::Misfit).source_error(e)
     }
 }
 
@@ -226,9 +280,9 @@ mod tests {
     fn common_caps_are_the_weakest_of_each() {
         let a = Caps { max_message: Some(10), ..Caps::message() };
         let b = Caps { half_close: false, ..Caps::message() };
-        let c = Caps::common(&[a, b]).unwrap();
+        let c = Caps::common([&a, &b]).unwrap();
         assert_eq!((c.max_message, c.half_close, c.reliable), (Some(10), false, true));
-        assert!(Caps::common(&[Caps::stream(), Caps::message()]).is_none());
-        assert!(Caps::common(&[]).is_none());
+        assert!(Caps::common([&Caps::stream(), &Caps::message()]).is_none());
+        assert!(Caps::common([]).is_none());
     }
 }

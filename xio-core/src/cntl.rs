@@ -10,8 +10,11 @@ use std::time::Duration;
 
 use crate::caps;
 use crate::contact::Contact;
+use crate::cx::Cx;
 use crate::error::{Error, ErrorKind};
+use crate::handle::cntl;
 use crate::schema::Value;
+use crate::stack::Stack;
 
 /// A command with its reply.
 ///
@@ -84,6 +87,38 @@ impl<'a> Cntl<'a> {
         Ok(())
     }
 
+    /// Answers with what `join` makes of the answers of `branches` of the level, in their order. Each
+    /// branch is asked level by level from its top, once the handle's lock is released; what happens
+    /// between two of them may show.
+    ///
+    /// # Errors
+    /// [`ErrorKind::UnsupportedCommand`] where the command is not a `C`. `join`'s error becomes the
+    /// command's.
+    pub fn reply_by_branch<C: Command + Clone>(
+        &mut self,
+        cx: &Cx<'_>,
+        branches: impl IntoIterator<Item = u8>,
+        join: impl FnOnce(Vec<Result<C::Reply, Error>>) -> Result<C::Reply, Error> + Send + 'static,
+    ) -> Result<(), Error> {
+        let Some(command) = self.command::<C>().cloned() else { return Err(self.unsupported()) };
+        let (core, nobody) = (cx.inner.me.clone(), self.unsupported());
+        let ids = |branch: u8| -> Vec<_> {
+            let Some(top) = cx.plan.child(cx.node, branch) else { return Vec::new() };
+            let within = cx.inner.stack.nodes().iter().zip(1u8..).filter(|(_, n)| cx.plan.within(*n, top));
+            within.map(|(node, _)| node.place.level.clone()).collect()
+        };
+        let branches: Vec<_> = branches.into_iter().map(ids).collect();
+        self.reply_later::<C>(move || {
+            let core = core.upgrade().ok_or(ErrorKind::Closed)?;
+            let is_answer = |r: &Result<_, Error>| !matches!(r, Err(e) if e.kind() == ErrorKind::UnsupportedCommand);
+            let ask = |ids: Vec<std::sync::Arc<str>>| {
+                let mut answers = ids.iter().map(|id| cntl(&core, Some(id), &command));
+                answers.find(is_answer).unwrap_or_else(|| Err(nobody.clone()))
+            };
+            join(branches.into_iter().map(ask).collect())
+        })
+    }
+
     /// The error of a level that does not know the command.
     #[cold]
     pub fn unsupported(&self) -> Error {
@@ -114,6 +149,39 @@ impl<'a> Cntl<'a> {
         const NOTHING: &(dyn Any + Send) = &();
         Cntl { command: NOTHING, name: self.name, answer: self.answer }
     }
+}
+
+impl Stack {
+    /// Whether a contact names a server of this process: what the driver of the highest level that
+    /// can tell says, see [`Driver::is_self`](crate::Driver::is_self). Where the levels branch, every
+    /// branch is asked for its part of the contact, and one that does is enough. `None`: cannot tell.
+    pub fn is_self(&self, contact: &Contact) -> Option<bool> {
+        self.is_self_at(0, contact)
+    }
+
+    fn is_self_at(&self, at: usize, contact: &Contact) -> Option<bool> {
+        let node = self.nodes().get(at)?;
+        node.driver.is_self(&*node.attr, contact).or_else(|| {
+            any(node.children.iter().map(|child| {
+                let at = usize::from(*child).checked_sub(1)?;
+                let label = self.nodes().get(at)?.label.as_deref();
+                self.is_self_at(at, label.map_or(Some(contact), |l| contact.branch(l))?)
+            }))
+        })
+    }
+}
+
+/// What is true of one branch is true of all together; what cannot be told of one, neither.
+fn any(answers: impl Iterator<Item = Option<bool>>) -> Option<bool> {
+    let (mut asked, mut unknown) = (false, false);
+    for answer in answers {
+        match answer {
+            Some(true) => return answer,
+            other => unknown |= other.is_none(),
+        }
+        asked = true;
+    }
+    (asked && !unknown).then_some(false)
 }
 
 macro_rules! commands {

@@ -27,6 +27,9 @@ use crate::plan::{END, Plan};
 use crate::sync::{Arc, AtomicBool, Ordering};
 use crate::time::Time;
 
+/// What a delivered chunk counts at least.
+const LEAST_DELIVERY: usize = 64;
+
 /// The engine, as one level sees it during a call.
 pub struct Cx<'a> {
     pub(crate) inner: &'a mut Inner,
@@ -191,7 +194,8 @@ impl Cx<'_> {
     }
 
     /// Makes the last own op of this id go with the op it serves: its deadline holds for both, and
-    /// a cancel of the served op cancels this one.
+    /// a cancel of the served op cancels this one. An op that is held in this very call has its
+    /// deadline from the next call on.
     pub fn serve<K: Kind>(&mut self, own: OpId, served: &Held<K>) {
         let id = served.id();
         let deadline = self
@@ -210,7 +214,7 @@ impl Cx<'_> {
         cell.head.origin = node;
         cell.head.at = node;
         cell.head.own_branch = branch;
-        cell.head.tag = tag;
+        cell.head.tag = u64::from(tag);
         let step = match self.plan.branch_entry(K::KIND, node, branch) {
             Some(first) => Step::Enter(first),
             None => {
@@ -250,13 +254,14 @@ impl Cx<'_> {
     // ---- requests ------------------------------------------------------------------------------
 
     /// Asks the reactor on the level's own account; comes back in `io_done` with this tag. A close
-    /// waits for it, after cancelling it.
+    /// waits for it, after cancelling it, where the level sees closes; in one that does not, nothing
+    /// waits for it, and it goes with the handle.
     pub fn io(&mut self, io: Io, tag: u32) -> OpId {
         let mut cell = Cell::<Ready>::boxed();
         cell.head.origin = self.node;
         cell.head.at = self.node;
         cell.head.role = Role::Request;
-        cell.head.tag = tag;
+        cell.head.tag = u64::from(tag);
         cell.head.io = IoSlot::Ask(io);
         let id = self.inner.park(self.plan, cell, State::Io);
         self.inner.q.make().ios.push_back(id);
@@ -290,7 +295,8 @@ impl Cx<'_> {
         self.inner.held(held.parts()).is_some_and(|e| e.state.holder().is_some() || e.cell.is_none())
     }
 
-    /// Finishes a held op of this handle.
+    /// Finishes a held op of this handle. A write that fails counts as many bytes as moved as the error
+    /// says: those that can no longer be called back.
     pub fn finish<K: Kind>(&mut self, held: Held<K>, result: Result<(), Error>) {
         self.answer(held, Early::Finish(result));
     }
@@ -325,10 +331,10 @@ impl Cx<'_> {
             Early::Finish(result) => {
                 let Some(any) = entry.cell.as_mut() else { return };
                 let kind = any.kind();
-                if let AnyCell::Write(c) = any
-                    && result.is_ok()
-                {
-                    c.body.take_all();
+                match (&mut *any, &result) {
+                    (AnyCell::Write(c), Ok(())) => c.body.take_all(),
+                    (AnyCell::Write(c), Err(e)) => c.body.take_part(usize::try_from(e.moved()).unwrap_or(usize::MAX)),
+                    _ => {}
                 }
                 match result {
                     Ok(()) => Step::Acted { node, act: crate::op::Act::Done, phase: crate::engine::core::Phase::Down },
@@ -434,13 +440,15 @@ impl Cx<'_> {
     ///
     /// # Errors
     /// The chunk, where more than the limit would lie here unread (256 KiB unless
-    /// [`limit_deliveries`](Self::limit_deliveries) said otherwise).
+    /// [`limit_deliveries`](Self::limit_deliveries) said otherwise). A chunk counts as 64 bytes at least,
+    /// so that empty messages are bounded, too.
     pub fn deliver(&mut self, chunk: Chunk) -> Result<(), Chunk> {
         let node = self.node;
         let Inbox { limit, chunks: queue, .. } = self.inner.rare().inbox(node);
         let limit = *limit;
-        let lying: usize = queue.iter().map(Chunk::len).sum();
-        if !queue.is_empty() && lying + chunk.len() > limit {
+        let weight = |c: &Chunk| c.len().max(LEAST_DELIVERY);
+        let lying: usize = queue.iter().map(weight).sum();
+        if !queue.is_empty() && lying + weight(&chunk) > limit {
             return Err(chunk);
         }
         queue.push_back(chunk);
@@ -493,7 +501,7 @@ impl Cx<'_> {
         if i == 0 {
             return &mut head.word;
         }
-        let more = head.more_words.get_or_insert_with(|| vec![0; count + 1].into_boxed_slice());
+        let more = head.more_words.get_or_insert_with(|| Box::new(vec![0; count + 1]));
         &mut more[i]
     }
 

@@ -7,7 +7,7 @@ use std::fmt;
 use std::ops::BitOr;
 
 use crate::attr::{Attr, OpAttrs};
-use crate::caps::{Caps, Needs};
+use crate::caps::{Branch, Caps, Needs};
 use crate::cntl::Cntl;
 use crate::contact::Contact;
 use crate::error::Error;
@@ -233,11 +233,14 @@ pub trait Driver: Send + Sync + 'static {
     /// What it needs below, given its attr.
     fn needs(&self, attr: &dyn Attr) -> Needs;
 
-    /// What it gives above, given its attr and what its branches give (none for a transport).
+    /// What it gives above, given its attr and the levels right below, with their labels, in their
+    /// order: none for a transport, one for a transform. The place to refuse branches that do not fit
+    /// the attr or each other; at run time a level finds the labels in [`Cx::label`](crate::Cx::label).
     ///
     /// # Errors
-    /// [`crate::ErrorKind::Misfit`] where the branches do not fit each other.
-    fn caps(&self, attr: &dyn Attr, below: &[Caps]) -> Result<Caps, Error>;
+    /// [`crate::ErrorKind::Misfit`] where it refuses them, from a [`NoBranch`](crate::caps::NoBranch)
+    /// where an option names one that is not there.
+    fn caps(&self, attr: &dyn Attr, below: &[Branch<'_>]) -> Result<Caps, Error>;
 
     /// Which ops its levels see.
     fn intercepts(&self, attr: &dyn Attr, role: Role) -> Intercepts;

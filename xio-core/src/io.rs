@@ -56,6 +56,15 @@ pub trait Socket: Send + Sync {
     /// `WouldBlock` where nothing is there.
     fn recv(&self, room: &mut Room<'_>) -> io::Result<usize>;
 
+    /// Receives, and where there is nothing waits for it, but no longer than a few milliseconds: nobody can
+    /// end that wait. For a blocking caller, whom it saves a system call.
+    ///
+    /// # Errors
+    /// As [`recv`](Self::recv); `WouldBlock` after the wait.
+    fn recv_patiently(&self, room: &mut Room<'_>) -> io::Result<usize> {
+        self.recv(room)
+    }
+
     /// Sends from `pieces`, past the first `skip` bytes; says how many bytes went.
     ///
     /// # Errors
@@ -219,7 +228,7 @@ pub enum Io {
     /// Look a host name up; on the pool. Gives [`IoDone::Addresses`].
     Resolve {
         /// Name or numeric address.
-        host: String,
+        host: Box<str>,
         /// Port put into the addresses.
         port: u16,
     },
@@ -236,7 +245,7 @@ pub enum Io {
     /// End the write side.
     ShutdownWrite(Sock),
     /// Let the socket go; `Some(0)` resets the connection.
-    Close(Sock, Option<Duration>),
+    Close(Box<(Sock, Option<Duration>)>),
     /// Wait until a transfer in this direction would move something.
     Ready(Sock, Direction),
     /// Run a closure that may block, on the pool. Gives [`IoDone::Value`].

@@ -26,6 +26,7 @@ pub mod buffer;
 pub mod caps;
 pub mod cntl;
 mod contact;
+pub mod contract;
 pub mod cx;
 pub mod driver;
 mod engine;

@@ -59,7 +59,8 @@ pub(crate) struct Head {
     /// Counted among the user's outstanding ops, with so many bytes.
     pub(crate) charged: bool,
     pub(crate) charge: usize,
-    pub(crate) tag: u32,
+    /// What its level calls it; for a user's read the place of its bytes, once it has any.
+    pub(crate) tag: u64,
     pub(crate) error: Option<Error>,
     pub(crate) attrs: OpAttrs,
     pub(crate) io: IoSlot,
@@ -67,7 +68,8 @@ pub(crate) struct Head {
     /// The op of the level above that this driver-made op serves.
     pub(crate) serves: OpId,
     pub(crate) word: u64,
-    pub(crate) more_words: Option<Box<[u64]>>,
+    #[allow(clippy::box_collection, reason = "one word where there are none")]
+    pub(crate) more_words: Option<Box<Vec<u64>>>,
 }
 
 /// What an op is for, where that is not plain.
@@ -219,14 +221,18 @@ pub trait Kind: sealed::Sealed + Sized + Send + 'static {
     fn leave_level(_body: &mut Self::Body, _node: u8) -> bool {
         false
     }
+    /// The op comes up to `node`: what the levels below it had put in place comes off.
+    #[doc(hidden)]
+    fn come_up(_body: &mut Self::Body, _node: u8) {}
     /// Whether an op that a level finished itself has moved enough.
     #[doc(hidden)]
     fn settle(_body: &mut Self::Body, _borders: bool) -> Settled {
         Settled::Enough
     }
-    /// Moves bytes between the op and a socket until it is done or would block.
+    /// Moves bytes between the op and a socket until it is done or would block; a patient caller has
+    /// time for the first.
     #[doc(hidden)]
-    fn transfer(_body: &mut Self::Body, _io: &Io) -> Transfer {
+    fn transfer(_body: &mut Self::Body, _io: &Io, _patient: bool) -> Transfer {
         Transfer::Failed(Error::new(crate::error::ErrorKind::Contract).detail("this kind of op moves no bytes"))
     }
     /// Sets the direction of a wait for readiness.
@@ -240,6 +246,11 @@ pub trait Kind: sealed::Sealed + Sized + Send + 'static {
     /// The body, if it is a read's.
     #[doc(hidden)]
     fn read_body(_body: &mut Self::Body) -> Option<&mut ReadBody> {
+        None
+    }
+    /// The body, if it is an accept's.
+    #[doc(hidden)]
+    fn accept_body(_body: &mut Self::Body) -> Option<&mut AcceptBody> {
         None
     }
     /// Bytes the op is to move in all.
@@ -256,8 +267,9 @@ pub trait Kind: sealed::Sealed + Sized + Send + 'static {
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $K:ident, $Body:ty, $empty:expr, $Outcome:ty, $down:ident, $up:ident, $own:ident
-       $(, worked = $worked:ident, leave = $leave:path, settle = $settle:path, transfer = $transfer:path, moved = $moved:expr, total = $total:expr, read = $read:expr)?
-       $(, set_direction = $set_direction:expr, direction = $direction:expr)?;)+) => {$(
+       $(, worked = $worked:ident, leave = $leave:path, come_up = $come_up:expr, settle = $settle:path, transfer = $transfer:path, moved = $moved:expr, total = $total:expr, read = $read:expr)?
+       $(, set_direction = $set_direction:expr, direction = $direction:expr)?
+       $(, accept = $accept:expr)?;)+) => {$(
         $(#[$doc])*
         #[derive(Debug)]
         pub enum $K {}
@@ -283,9 +295,11 @@ macro_rules! kinds {
                 #[inline]
                 fn leave_level(body: &mut $Body, node: u8) -> bool { $leave(body, node) }
                 #[inline]
+                fn come_up(body: &mut $Body, node: u8) { $come_up(body, node) }
+                #[inline]
                 fn settle(body: &mut $Body, borders: bool) -> Settled { $settle(body, borders) }
                 #[inline]
-                fn transfer(body: &mut $Body, io: &Io) -> Transfer { $transfer(body, io) }
+                fn transfer(body: &mut $Body, io: &Io, patient: bool) -> Transfer { $transfer(body, io, patient) }
                 fn moved(body: &$Body) -> Option<(bool, usize)> { $moved(body) }
                 fn total(body: &$Body) -> usize { $total(body) }
                 fn read_body(body: &mut $Body) -> Option<&mut ReadBody> { $read(body) }
@@ -293,6 +307,9 @@ macro_rules! kinds {
             $(
                 fn set_direction(body: &mut $Body, d: crate::io::Direction) { $set_direction(body, d) }
                 fn direction(body: &$Body) -> Option<crate::io::Direction> { $direction(body) }
+            )?
+            $(
+                fn accept_body(body: &mut $Body) -> Option<&mut AcceptBody> { $accept(body) }
             )?
             #[inline]
             fn wrap(cell: Box<Cell<Self>>) -> AnyCell { AnyCell::$K(cell) }
@@ -314,12 +331,12 @@ kinds! {
     Close, CloseBody, CloseBody::default(), Result<(), Error>, close, close_done, own_close_done;
     /// Reads.
     Read, ReadBody, ReadBody::empty(), Result<ReadDone, Failed<ReadDone>>, read, read_done, own_read_done,
-        worked = read_worked, leave = ReadBody::leave, settle = ReadBody::settle,
+        worked = read_worked, leave = ReadBody::leave, come_up = |_, _| {}, settle = ReadBody::settle,
         transfer = ReadBody::transfer, moved = |b: &ReadBody| Some((true, b.got)), total = |b: &ReadBody| b.got,
         read = Some;
     /// Writes.
     Write, WriteBody, WriteBody::empty(), Result<WriteDone, Failed<WriteDone>>, write, write_done, own_write_done,
-        worked = write_worked, leave = WriteBody::leave, settle = WriteBody::settle,
+        worked = write_worked, leave = WriteBody::leave, come_up = WriteBody::come_up, settle = WriteBody::settle,
         transfer = WriteBody::transfer, moved = |b: &WriteBody| Some((false, b.moved)), total = |b: &WriteBody| b.total,
         read = |_| None;
     /// Makes sure that what was written has left every level.
@@ -330,7 +347,8 @@ kinds! {
     Ready, ReadyBody, ReadyBody::default(), Result<(), Error>, ready, ready_done, own_ready_done,
         set_direction = |b: &mut ReadyBody, d| b.direction = d, direction = |b: &ReadyBody| Some(b.direction);
     /// Waits for a link.
-    Accept, AcceptBody, AcceptBody::default(), Result<crate::engine::end::Accepted, Error>, accept, accept_done, own_accept_done;
+    Accept, AcceptBody, AcceptBody::default(), Result<crate::engine::end::Accepted, Error>, accept, accept_done, own_accept_done,
+        accept = Some;
     /// Starts a server.
     Listen, ListenBody, ListenBody::default(), Result<crate::contact::Contact, Error>, listen, listen_done, own_listen_done;
 }
@@ -511,7 +529,7 @@ impl<'o, K: Kind> Op<'o, K> {
     /// The tag the level gave when it made this op.
     #[inline]
     pub fn tag(&self) -> u32 {
-        self.cell.head.tag
+        u32::try_from(self.cell.head.tag).unwrap_or_default()
     }
 
     /// The attrs that travel with the op.
@@ -572,7 +590,7 @@ impl<'o> Op<'o, Write> {
     /// Passes the write down with `lead`, a header of this level, in front.
     #[inline]
     pub fn pass_lead(self, lead: crate::buffer::Piece) -> Flow<'o> {
-        self.cell.body.lead(lead);
+        self.cell.body.lead(self.cell.head.at, lead);
         self.flow(Act::Pass)
     }
 

@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::attr::Attr;
-use crate::caps::Caps;
+use crate::caps::{Branch, Caps};
 use crate::cntl::{Cntl, Command};
 use crate::driver::{Driver, Role, Shape};
 use crate::error::{Error, ErrorKind, Place};
@@ -109,6 +109,8 @@ pub enum FaultKind {
     Refused(Error),
     /// An id stands twice.
     DuplicateId(String),
+    /// Two branches of the level have this label.
+    DuplicateLabel(String),
     /// Longer than [`MAX_DEPTH`].
     TooDeep,
     /// More than [`MAX_LEVELS`] levels or [`MAX_BRANCHES`] branches.
@@ -125,6 +127,7 @@ impl fmt::Display for Fault {
             FaultKind::Unfit { wanted, given } => write!(f, "it needs {wanted} below; this gives {given}"),
             FaultKind::Refused(e) => write!(f, "{e}"),
             FaultKind::DuplicateId(id) => write!(f, "the id `{id}` stands twice"),
+            FaultKind::DuplicateLabel(l) => write!(f, "two branches have the label `{l}`"),
             FaultKind::TooDeep => write!(f, "more than {MAX_DEPTH} levels on one path"),
             FaultKind::TooMany => write!(f, "more than {MAX_LEVELS} levels or {MAX_BRANCHES} branches"),
         }
@@ -420,6 +423,10 @@ impl Binder {
             (Shape::Branching, 0) => self.fault(at, FaultKind::BranchesMissing),
             _ => {}
         }
+        let mut labels = HashSet::new();
+        for twice in node.below.iter().filter_map(|(l, _)| l.as_ref()).filter(|l| !labels.insert(*l)) {
+            self.fault(at, FaultKind::DuplicateLabel(twice.clone()));
+        }
         self.nodes.push(Node {
             place: Place { level: id.into(), driver: info.name, stack: "".into() },
             driver: node.driver,
@@ -452,8 +459,9 @@ impl Binder {
             let mut below = Vec::new();
             for c in &node.children {
                 let j = usize::from(*c) - 1;
-                below.push(self.nodes[j].caps.clone());
-                if let Err(e) = needs.fit(&self.nodes[j].caps) {
+                let child = &self.nodes[j];
+                below.push(Branch::new(child.label.as_deref(), &child.caps));
+                if let Err(e) = needs.fit(&child.caps) {
                     unfit.push((j, e));
                 }
             }

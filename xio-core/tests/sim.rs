@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use xio_core::attr::Attr;
-use xio_core::caps::{Caps, Needs};
+use xio_core::caps::{Branch, Caps, Needs};
 use xio_core::cntl::{Cntl, LocalContact, PathInfo, RemoteContact};
 use xio_core::driver::{Info, Intercepts, Role, Shape, options};
 use xio_core::io::{Connected, Direction, Io, IoDone, Sock, SocketOptions};
@@ -45,7 +45,7 @@ impl xio_core::Driver for Wire {
         Needs::NOTHING
     }
 
-    fn caps(&self, _: &dyn Attr, _: &[Caps]) -> Result<Caps, Error> {
+    fn caps(&self, _: &dyn Attr, _: &[Branch<'_>]) -> Result<Caps, Error> {
         Ok(Caps::stream())
     }
 
@@ -84,7 +84,7 @@ impl WireLevel {
         }
         let (host, port) = text.rsplit_once(':').ok_or(ErrorKind::InvalidContact)?;
         let port = port.parse().map_err(|_| ErrorKind::InvalidContact)?;
-        Ok(Err(Io::Resolve { host: host.to_owned(), port }))
+        Ok(Err(Io::Resolve { host: host.into(), port }))
     }
 }
 
@@ -119,7 +119,7 @@ impl Level for WireLevel {
             Some(c) => {
                 self.closing = true;
                 let linger = (op.mode() == CloseMode::Abort).then_some(Duration::ZERO);
-                op.io(Io::Close(c.sock, linger))
+                op.io(Io::Close(Box::new((c.sock, linger))))
             }
             None => op.finished(),
         }
@@ -230,8 +230,8 @@ impl xio_core::Driver for Nibble {
         Needs::STREAM
     }
 
-    fn caps(&self, _: &dyn Attr, below: &[Caps]) -> Result<Caps, Error> {
-        Ok(below[0].clone())
+    fn caps(&self, _: &dyn Attr, below: &[Branch<'_>]) -> Result<Caps, Error> {
+        Ok(below[0].caps.clone())
     }
 
     fn intercepts(&self, _: &dyn Attr, _: Role) -> Intercepts {
@@ -725,7 +725,8 @@ fn a_close_that_nobody_lets_out_is_forced_when_its_time_is_up() {
     let (wrote, put) = slot();
     client.write(pattern(1, 50)).then(move |r| *put.lock().unwrap() = Some(r));
     let began = w.now();
-    client.close().deadline(Duration::from_secs(2)).wait().unwrap();
+    let late = client.close().deadline(Duration::from_secs(2)).wait().unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::TimedOut);
     assert_eq!(w.now().since(began), Duration::from_secs(2));
     let e = taken(&wrote).unwrap_err();
     assert_eq!((e.kind(), e.back.n), (ErrorKind::Cancelled, 10));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::{Buf, Bytes, BytesMut};
 use xio_core::attr::Attr;
 use xio_core::buffer::{Chunk, Piece, Pieces};
-use xio_core::caps::{Caps, Needs, Unit};
+use xio_core::caps::{Branch, Caps, Needs, Unit};
 use xio_core::driver::{Info, Intercepts, Role, Shape, options};
 use xio_core::op::{Read, Ready, Write};
 use xio_core::{Cx, Error, ErrorKind, Flow, Level, Op};
@@ -49,8 +49,8 @@ impl xio_core::Driver for Driver {
         Needs::STREAM
     }
 
-    fn caps(&self, attr: &dyn Attr, below: &[Caps]) -> Result<Caps, Error> {
-        let mut caps = below.first().cloned().ok_or(ErrorKind::Misfit)?;
+    fn caps(&self, attr: &dyn Attr, below: &[Branch<'_>]) -> Result<Caps, Error> {
+        let mut caps = below.first().map(|b| b.caps.clone()).ok_or(ErrorKind::Misfit)?;
         caps.unit = Unit::Message;
         caps.max_message = Some(limit(options::<Options>(attr)));
         Ok(caps)

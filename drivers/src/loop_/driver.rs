@@ -8,7 +8,7 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 use xio_core::attr::{Attr, Size};
 use xio_core::buffer::{Chunk, Piece, Pieces};
-use xio_core::caps::{Caps, Needs};
+use xio_core::caps::{Branch, Caps, Needs};
 use xio_core::cntl::{self, Cntl};
 use xio_core::driver::{Info, Intercepts, LinkPart, Role, Shape, options};
 use xio_core::io::Direction;
@@ -84,7 +84,7 @@ impl xio_core::Driver for Driver {
         Needs::NOTHING
     }
 
-    fn caps(&self, attr: &dyn Attr, _: &[Caps]) -> Result<Caps, Error> {
+    fn caps(&self, attr: &dyn Attr, _: &[Branch<'_>]) -> Result<Caps, Error> {
         Ok(if options::<Options>(attr).message { Caps::message() } else { Caps::stream() })
     }
 

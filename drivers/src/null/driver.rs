@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use xio_core::attr::Attr;
-use xio_core::caps::{Caps, Needs};
+use xio_core::caps::{Branch, Caps, Needs};
 use xio_core::driver::{Info, Intercepts, Role, Shape, options};
 use xio_core::op::{Read, Write};
 use xio_core::{Cx, Error, ErrorKind, Flow, Level, Op};
@@ -35,8 +35,8 @@ impl xio_core::Driver for Driver {
         Needs::ANY
     }
 
-    fn caps(&self, _: &dyn Attr, below: &[Caps]) -> Result<Caps, Error> {
-        below.first().cloned().ok_or_else(|| ErrorKind::Misfit.into())
+    fn caps(&self, _: &dyn Attr, below: &[Branch<'_>]) -> Result<Caps, Error> {
+        below.first().map(|b| b.caps.clone()).ok_or_else(|| ErrorKind::Misfit.into())
     }
 
     fn intercepts(&self, attr: &dyn Attr, _: Role) -> Intercepts {

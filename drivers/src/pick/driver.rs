@@ -3,20 +3,19 @@
 use std::sync::Arc;
 
 use xio_core::attr::{Attr, Group, OpAttrs};
-use xio_core::caps::{Caps, Needs, Unit};
+use xio_core::caps::{self, Caps, Needs, NoBranch, Unit};
+use xio_core::cntl::{Cntl, Command, LocalContact, PathInfo, RemoteContact};
 use xio_core::driver::{Info, Intercepts, Role, Shape, options};
 use xio_core::io::Direction;
 use xio_core::level::{Cancel, Reason};
 use xio_core::op::{Close, Flush, OpId, Open, Read, Ready, Shutdown, Write};
-use xio_core::{Cx, Error, ErrorKind, Flow, Level, Op};
+use xio_core::{Contact, Cx, Error, ErrorKind, Flow, Level, Op};
 
 use super::Options;
 use super::gather::{Gathers, branch_of, labelled};
 use super::merge::Merge;
+use super::route::{ANY, find, join};
 use super::server::{LinkBranch, Server};
-
-/// The branch for every name that no other branch has.
-const ANY: &str = "*";
 
 /// The `pick` driver.
 #[derive(Debug)]
@@ -44,12 +43,22 @@ impl xio_core::Driver for Driver {
         Needs::ANY
     }
 
-    fn caps(&self, _: &dyn Attr, below: &[Caps]) -> Result<Caps, Error> {
-        let Some(mut caps) = Caps::common(below) else {
-            let units: Vec<_> =
-                below.iter().enumerate().map(|(i, c)| format!("branch {} a {}", i + 1, c.unit)).collect();
-            let text = format!("all branches must carry the same unit; here is {}", units.join(", "));
-            return Err(Error::new(ErrorKind::Misfit).detail(text));
+    fn caps(&self, attr: &dyn Attr, below: &[caps::Branch<'_>]) -> Result<Caps, Error> {
+        let misfit = |text: String| Err(Error::new(ErrorKind::Misfit).detail(text));
+        let labels: Vec<_> = below.iter().map(|b| b.label.unwrap_or(ANY)).collect();
+        if below.len() > 1 && below.iter().any(|b| b.label.is_none()) {
+            return misfit("each of several branches needs a label".into());
+        }
+        if let Some(default) = &options::<Options>(attr).default
+            && !labels.iter().any(|l| l == default || *l == ANY)
+        {
+            let labels = labels.iter().map(|l| (*l).to_owned()).collect();
+            return Err(NoBranch::new("default", default, labels).into());
+        }
+        let Some(mut caps) = Caps::common(below.iter().map(|b| b.caps)) else {
+            let unit = |(l, b): (&&str, &caps::Branch<'_>)| format!("`{l}` a {}", b.caps.unit);
+            let units: Vec<_> = labels.iter().zip(below).map(unit).collect();
+            return misfit(format!("all branches must carry the same unit; here is {}", units.join(", ")));
         };
         // Bytes of several streams in one: what came between does not say where it belongs.
         caps.ordered &= below.len() == 1 || caps.unit != Unit::Stream;
@@ -65,6 +74,8 @@ impl xio_core::Driver for Driver {
                     | Intercepts::CLOSE
                     | Intercepts::READ
                     | Intercepts::WRITE
+                    | Intercepts::WRITE_DONE
+                    | Intercepts::WORD
                     | Intercepts::FLUSH
                     | Intercepts::SHUTDOWN
                     | Intercepts::READY
@@ -103,6 +114,12 @@ struct Branch {
     open: bool,
 }
 
+impl AsRef<str> for Branch {
+    fn as_ref(&self) -> &str {
+        &self.label
+    }
+}
+
 struct Pick {
     options: Options,
     branches: Vec<Branch>,
@@ -126,17 +143,30 @@ impl Pick {
         self.branches.iter().enumerate().filter_map(number).collect()
     }
 
-    /// The branch of this name.
-    fn find(&self, label: &str) -> Result<u8, Error> {
-        let at = |l: &str| self.branches.iter().position(|b| b.label == l);
-        match at(label).or_else(|| at(ANY)).and_then(|i| u8::try_from(i).ok()) {
-            Some(b) => Ok(b),
-            None => {
-                let known: Vec<_> = self.branches.iter().map(|b| b.label.as_str()).collect();
-                let text = format!("there is no branch `{label}`; there are {}", known.join(", "));
-                Err(Error::new(ErrorKind::InvalidInput).detail(text))
+    /// The branch that a group leads to, and the group for what lies below it.
+    fn find<'g>(&self, group: &'g str) -> Result<(u8, Option<&'g str>), Error> {
+        find(&self.branches, group).ok_or_else(|| {
+            let known: Vec<_> = self.branches.iter().map(|b| b.label.as_str()).collect();
+            let text = format!("there is no branch `{group}`; there are {}", known.join(", "));
+            Error::new(ErrorKind::InvalidInput).detail(text)
+        })
+    }
+
+    /// Answers with a map of what the open branches say.
+    fn contacts<C: Command<Reply = Contact> + Clone>(&self, cx: &Cx<'_>, c: &mut Cntl<'_>) -> Result<(), Error> {
+        let labels: Vec<_> = self.open_ones().into_iter().map(|b| self.label(b).to_owned()).collect();
+        let nobody = c.unsupported();
+        c.reply_by_branch::<C>(cx, self.open_ones(), move |answers| {
+            let (mut map, mut why) = (Contact::None, nobody);
+            for (label, answer) in labels.into_iter().zip(answers) {
+                match answer {
+                    Ok(contact) => map = map.with_branch(label, contact),
+                    Err(e) if e.kind() == ErrorKind::UnsupportedCommand => {}
+                    Err(e) => why = labelled(&label, e),
+                }
             }
-        }
+            if map.is_none() { Err(why) } else { Ok(map) }
+        })
     }
 
     /// These branches are open now: reads from them begin.
@@ -170,7 +200,7 @@ impl Level for Pick {
         self.branches = labels(cx).into_iter().map(|label| Branch { label, open: false }).collect();
         if let Some(label) = &self.options.default {
             match self.find(label) {
-                Ok(b) => self.default = b,
+                Ok((b, _)) => self.default = b,
                 Err(e) => return op.failed(e),
             }
         }
@@ -251,11 +281,12 @@ impl Level for Pick {
         op.finished()
     }
 
-    fn write<'o>(&mut self, _: &mut Cx<'_>, op: Op<'o, Write>) -> Flow<'o> {
-        let branch = match op.attrs().find::<Group>() {
-            None => self.default,
-            Some(Group(label)) => match self.find(label) {
-                Ok(b) => b,
+    fn write<'o>(&mut self, cx: &mut Cx<'_>, mut op: Op<'o, Write>) -> Flow<'o> {
+        let (branch, below) = match op.attrs().find::<Group>() {
+            None => (self.default, None),
+            Some(Group(group)) => match self.find(group) {
+                Ok((b, rest)) if rest == Some(group) => (b, None),
+                Ok((b, rest)) => (b, Some(rest.map(|r| Group(r.to_owned())))),
                 Err(e) => return op.failed(e),
             },
         };
@@ -263,7 +294,24 @@ impl Level for Pick {
             let text = format!("branch `{}` is not open", self.label(branch));
             return op.failed(Error::new(ErrorKind::BrokenPipe).detail(text));
         }
+        if let Some(group) = below {
+            match group {
+                Some(g) => op.attrs_mut().set(g),
+                None => drop(op.attrs_mut().remove::<Group>()),
+            }
+            *cx.word(&mut op) = u64::from(branch) + 1;
+        }
         op.pass_to(branch)
+    }
+
+    /// The owner gets the attrs back as they were.
+    fn write_done<'o>(&mut self, cx: &mut Cx<'_>, mut op: Op<'o, Write>) -> Flow<'o> {
+        let word = std::mem::take(cx.word(&mut op));
+        if let Some(branch) = word.checked_sub(1).and_then(|b| u8::try_from(b).ok()) {
+            let group = join(self.label(branch), op.attrs().find());
+            op.attrs_mut().set(group);
+        }
+        op.finished()
     }
 
     fn flush<'o>(&mut self, cx: &mut Cx<'_>, op: Op<'o, Flush>) -> Flow<'o> {
@@ -320,6 +368,21 @@ impl Level for Pick {
             m.forget(id);
         }
         Cancel::Take
+    }
+
+    fn cntl(&mut self, cx: &mut Cx<'_>, c: &mut Cntl<'_>) -> Result<(), Error> {
+        if c.command::<LocalContact>().is_some() {
+            return self.contacts::<LocalContact>(cx, c);
+        }
+        if c.command::<RemoteContact>().is_some() {
+            return self.contacts::<RemoteContact>(cx, c);
+        }
+        if c.command::<PathInfo>().is_some() {
+            // There is one answer: that of the branch for writes which name none.
+            let nobody = c.unsupported();
+            return c.reply_by_branch::<PathInfo>(cx, [self.default], |mut a| a.pop().unwrap_or(Err(nobody)));
+        }
+        Err(c.unsupported())
     }
 }
 

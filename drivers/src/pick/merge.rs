@@ -1,18 +1,16 @@
 //! Reads of several branches made one. Invariant: a branch that has not ended has one read of this
-//! level's below it, unless as much as may be lies here unread; no read that waits could be served.
+//! level's below it, unless as much as may be lies here unread; no read that waits could be served;
+//! no read has bytes of two branches, here or further down.
 
 use std::collections::VecDeque;
 
 use xio_core::attr::{Group, OpAttrs};
 use xio_core::body::Below;
-use xio_core::buffer::Chunk;
 use xio_core::op::{OpId, Read, Ready};
 use xio_core::{Cx, Error, ErrorKind, Flow, Held, Op};
 
-use super::gather::labelled;
-
-/// Most reads of a branch that lie unread.
-const MAX_ITEMS: usize = 256;
+use super::lane::{Lane, Served};
+use super::route::find;
 
 /// What reads from above are served from.
 pub(super) struct Merge {
@@ -25,46 +23,26 @@ pub(super) struct Merge {
     borders: bool,
 }
 
-/// A branch.
-struct Lane {
-    branch: u8,
-    label: String,
-    items: VecDeque<Item>,
-    bytes: usize,
-    asked: bool,
-    ended: bool,
-}
-
-/// What one read of a branch came to.
-enum Item {
-    Data { chunks: VecDeque<Chunk>, attrs: OpAttrs },
-    Failed(Error),
-}
-
 /// A read from above.
 struct Wait {
     held: Held<Read>,
     room: usize,
     /// Bytes it lacks before it is done.
     wanted: usize,
-    /// The lane it has bytes of.
-    from: Option<usize>,
+    /// What it has bytes of.
+    from: Option<Source>,
 }
 
-/// How a read was served.
-enum Served {
-    Enough,
-    /// The lane has no more just now.
-    Short,
-    Failed(Error),
+/// A lane, and the branch further down in it.
+struct Source {
+    lane: usize,
+    inner: Option<Group>,
 }
 
 impl Merge {
     pub(super) fn new(branches: impl Iterator<Item = (u8, String)>, ahead: usize, borders: bool) -> Self {
-        let lane =
-            |(branch, label)| Lane { branch, label, items: VecDeque::new(), bytes: 0, asked: false, ended: false };
         Self {
-            lanes: branches.map(lane).collect(),
+            lanes: branches.map(|(branch, label)| Lane::new(branch, label)).collect(),
             waiting: VecDeque::new(),
             readable: Vec::new(),
             turn: 0,
@@ -76,54 +54,42 @@ impl Merge {
     /// Reads from each branch that has not ended and does not lie unread too far.
     pub(super) fn ask(&mut self, cx: &mut Cx<'_>) {
         for lane in &mut self.lanes {
-            if lane.asked || lane.ended || lane.bytes >= self.ahead || lane.items.len() >= MAX_ITEMS {
-                continue;
-            }
+            let Some(room) = lane.room(self.ahead) else { continue };
             lane.asked = true;
-            let most = if self.borders { usize::MAX } else { self.ahead - lane.bytes };
+            let most = if self.borders { usize::MAX } else { room };
             cx.take(lane.branch, 1, most, u32::from(lane.branch));
         }
     }
 
     /// A read of a branch is back.
     pub(super) fn came(&mut self, cx: &mut Cx<'_>, branch: u8, below: Below, attrs: OpAttrs, error: Option<Error>) {
-        let borders = self.borders;
         let Some(lane) = self.lanes.iter_mut().find(|l| l.branch == branch) else { return };
-        lane.asked = false;
-        if below.got > 0 || (borders && error.is_none()) {
-            lane.bytes += below.got;
-            lane.items.push_back(Item::Data { chunks: below.chunks.into_iter().collect(), attrs });
-        }
-        if let Some(e) = error {
-            lane.ended = true;
-            // Cancelled by the close that is under way: nobody is left to be told.
-            if !matches!(e.kind(), ErrorKind::Eof | ErrorKind::Cancelled) {
-                lane.items.push_back(Item::Failed(labelled(&lane.label, e)));
-            }
-        }
+        lane.came(below, attrs, error, self.borders);
         self.serve(cx);
         self.ask(cx);
     }
 
     /// A read from above: served at once, or held.
     pub(super) fn read<'o>(&mut self, cx: &mut Cx<'_>, mut op: Op<'o, Read>) -> Flow<'o> {
-        if !self.borders && op.room() == 0 {
+        let (mut room, mut wanted) = (op.room(), op.wanted());
+        if !self.borders && room == 0 {
             return op.finished();
         }
-        let mut wanted = op.wanted();
-        let from = self.next();
-        if let Some(i) = from {
-            let (room, borders) = (op.room(), self.borders);
-            let lane = &mut self.lanes[i];
-            lane.mark(op.attrs_mut());
-            let served = lane.serve(room, &mut wanted, borders, |c| {
+        let from = self.begun(&op).or_else(|| self.next());
+        if let Some(Source { lane: at, inner }) = &from {
+            let lane = &mut self.lanes[*at];
+            lane.mark(inner.as_ref(), op.attrs_mut());
+            let served = lane.serve(inner.as_ref(), (&mut room, &mut wanted), self.borders, |c| {
                 op.put_chunk(c);
             });
             self.ask(cx);
             match served {
                 Served::Enough => return op.finished(),
-                Served::Failed(e) => return op.failed(e),
-                Served::Short if self.lanes[i].ended => return op.failed(self.lanes[i].cut()),
+                Served::Failed(e) => {
+                    self.stay(*at, &e);
+                    return op.failed(e);
+                }
+                Served::Short if self.lanes[*at].ended => return op.failed(self.lanes[*at].cut()),
                 Served::Short => {}
             }
         } else if !self.borders && wanted == 0 {
@@ -131,7 +97,6 @@ impl Merge {
         } else if self.is_over() {
             return op.failed(ErrorKind::Eof);
         }
-        let room = op.room();
         let (held, flow) = op.hold(cx);
         self.waiting.push_back(Wait { held, room, wanted, from });
         flow
@@ -153,58 +118,73 @@ impl Merge {
         self.readable.retain(|h| h.id() != id);
     }
 
+    /// What a read is of that comes with the bytes of a reader who went away.
+    fn begun(&self, op: &Op<'_, Read>) -> Option<Source> {
+        let Group(group) = op.attrs().find().filter(|_| op.got() > 0)?;
+        let labels: Vec<_> = self.lanes.iter().map(|l| &l.label).collect();
+        let (lane, inner) = find(&labels, group)?;
+        Some(Source { lane: lane.into(), inner: inner.map(|g| Group(g.to_owned())) })
+    }
+
     /// The next lane that has something, in turn.
-    fn next(&mut self) -> Option<usize> {
+    fn next(&mut self) -> Option<Source> {
         let n = self.lanes.len();
-        let i = (0..n).map(|i| (self.turn + i) % n).find(|i| !self.lanes[*i].items.is_empty())?;
-        self.turn = (i + 1) % n;
-        Some(i)
+        let lane = (0..n).map(|i| (self.turn + i) % n).find(|i| !self.lanes[*i].is_empty())?;
+        self.turn = (lane + 1) % n;
+        Some(Source { lane, inner: self.lanes[lane].front() })
+    }
+
+    /// The rest of a message is read before those of other branches.
+    fn stay(&mut self, lane: usize, e: &Error) {
+        if matches!(e.kind(), ErrorKind::Truncated { .. }) {
+            self.turn = lane;
+        }
     }
 
     /// Whether every branch has ended and nothing lies here.
     fn is_over(&self) -> bool {
-        self.lanes.iter().all(|l| l.ended && l.items.is_empty())
+        self.lanes.iter().all(|l| l.ended && l.is_empty())
     }
 
     /// Whether a read would not wait.
     fn is_ready(&self) -> bool {
-        self.lanes.iter().any(|l| !l.items.is_empty()) || self.is_over()
+        self.lanes.iter().any(|l| !l.is_empty()) || self.is_over()
     }
 
     /// Serves the reads that wait, in their order.
     fn serve(&mut self, cx: &mut Cx<'_>) {
         let mut i = 0;
-        while let Some(bound) = self.waiting.get(i).map(|w| w.from) {
-            let from = match bound {
-                Some(l) => Some(l).filter(|l| !self.lanes[*l].items.is_empty() || self.lanes[*l].ended),
-                None => self.next(),
-            };
-            let over = from.is_none() && bound.is_none() && self.is_over();
-            let (Some(w), true) = (self.waiting.get_mut(i), over || from.is_some()) else {
-                i += 1;
-                continue;
-            };
-            let result = match from {
-                None => Err(ErrorKind::Eof.into()),
+        while let Some(bound) = self.waiting.get_mut(i).map(|w| w.from.take()) {
+            let is_bound = bound.is_some();
+            let from = bound.or_else(|| self.next());
+            let over = from.is_none() && self.is_over();
+            let Some(w) = self.waiting.get_mut(i) else { return };
+            let result = match &from {
+                None if over => Err(ErrorKind::Eof.into()),
+                None => {
+                    i += 1;
+                    continue;
+                }
                 // A token whose op was ended by somebody else goes without taking anything.
                 Some(_) if !cx.is_live(&w.held) => Ok(()),
-                Some(l) => {
-                    w.from = Some(l);
-                    let lane = &mut self.lanes[l];
-                    if let Some(attrs) = cx.held_attrs(&w.held) {
-                        lane.mark(attrs);
+                Some(Source { lane: at, inner }) => {
+                    let lane = &mut self.lanes[*at];
+                    if let Some(attrs) = cx.held_attrs(&w.held).filter(|_| !is_bound) {
+                        lane.mark(inner.as_ref(), attrs);
                     }
-                    let (held, room) = (&w.held, w.room);
-                    let before = lane.bytes;
-                    let served = lane.serve(room, &mut w.wanted, self.borders, |c| {
+                    let held = &w.held;
+                    let served = lane.serve(inner.as_ref(), (&mut w.room, &mut w.wanted), self.borders, |c| {
                         cx.fill(held, c);
                     });
-                    w.room -= before - lane.bytes;
                     match served {
                         Served::Enough => Ok(()),
-                        Served::Failed(e) => Err(e),
+                        Served::Failed(e) => {
+                            self.stay(*at, &e);
+                            Err(e)
+                        }
                         Served::Short if lane.ended => Err(lane.cut()),
                         Served::Short => {
+                            w.from = from;
                             i += 1;
                             continue;
                         }
@@ -218,57 +198,5 @@ impl Merge {
         if self.is_ready() {
             self.readable.drain(..).for_each(|h| cx.finish(h, Ok(())));
         }
-    }
-}
-
-impl Lane {
-    /// Puts what came with the data, and the label, into the attrs of a read.
-    fn mark(&self, attrs: &mut OpAttrs) {
-        if let Some(Item::Data { attrs: own, .. }) = self.items.front()
-            && !own.is_empty()
-        {
-            *attrs = own.clone();
-        }
-        attrs.set(Group(self.label.clone()));
-    }
-
-    /// Gives one message, or bytes until nothing fits or nothing is left.
-    fn serve(&mut self, mut room: usize, wanted: &mut usize, borders: bool, mut put: impl FnMut(&mut Chunk)) -> Served {
-        let mut any = false;
-        while let Some(item) = self.items.front_mut() {
-            let chunks = match item {
-                Item::Data { chunks, .. } => chunks,
-                Item::Failed(_) if any && *wanted == 0 => return Served::Enough,
-                Item::Failed(e) => {
-                    let e = e.clone();
-                    self.items.pop_front();
-                    return Served::Failed(e);
-                }
-            };
-            let len: usize = chunks.iter().map(Chunk::len).sum();
-            while let Some(chunk) = chunks.front_mut() {
-                let before = chunk.len();
-                put(chunk);
-                let n = before - chunk.len();
-                self.bytes -= n;
-                room -= n;
-                *wanted = wanted.saturating_sub(n);
-                if !chunk.is_empty() {
-                    return if borders { Served::Failed(ErrorKind::Truncated { len }.into()) } else { Served::Enough };
-                }
-                chunks.pop_front();
-            }
-            self.items.pop_front();
-            any = true;
-            if borders || room == 0 {
-                return Served::Enough;
-            }
-        }
-        if *wanted == 0 { Served::Enough } else { Served::Short }
-    }
-
-    /// The error of a read that has some bytes of a branch that ended.
-    fn cut(&self) -> Error {
-        Error::new(ErrorKind::UnexpectedEof).detail(format!("branch `{}` ended before the read had enough", self.label))
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 
 use xio_core::body::AcceptBody;
+use xio_core::cntl::{Cntl, LocalContact};
 use xio_core::level::{Cancel, Reason};
 use xio_core::op::{Accept, Close, Listen, OpId};
 use xio_core::{Contact, Cx, Error, Flow, Held, Level, Op};
@@ -41,6 +42,12 @@ impl Server {
         self.branches.get_mut(usize::from(branch_of(tag)))
     }
 
+    /// Where a client connects to.
+    fn contact(&self) -> Contact {
+        let all = |c: Contact, b: &Branch| c.with_branch(b.label.clone(), b.contact.clone());
+        self.branches.iter().fold(Contact::None, all)
+    }
+
     fn label(&self, tag: u32) -> &str {
         self.branches.get(usize::from(branch_of(tag))).map_or("*", |b| &b.label)
     }
@@ -58,8 +65,7 @@ impl Server {
 impl Level for Server {
     fn listen<'o>(&mut self, cx: &mut Cx<'_>, mut op: Op<'o, Listen>) -> Flow<'o> {
         if self.ready {
-            let all = |c: Contact, b: &Branch| c.with_branch(b.label.clone(), b.contact.clone());
-            op.set_contact(self.branches.iter().fold(Contact::None, all));
+            op.set_contact(self.contact());
             return op.finished();
         }
         for label in labels(cx) {
@@ -163,5 +169,12 @@ impl Level for Server {
         }
         self.waiting.retain(|h| h.id() != id);
         Cancel::Take
+    }
+
+    fn cntl(&mut self, _: &mut Cx<'_>, c: &mut Cntl<'_>) -> Result<(), Error> {
+        if c.command::<LocalContact>().is_some() && self.ready {
+            return c.reply::<LocalContact>(self.contact());
+        }
+        Err(c.unsupported())
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use xio_core::attr::{Attr, OpAttrs};
 use xio_core::buffer::{Piece, Pieces};
-use xio_core::caps::{Caps, Needs};
+use xio_core::caps::{Branch, Caps, Needs};
 use xio_core::cntl::{Cntl, SetOption};
 use xio_core::cx::{EventKind, Timer};
 use xio_core::driver::{Info, Intercepts, Role, Shape, options};
@@ -52,8 +52,8 @@ impl xio_core::Driver for Driver {
         Needs::ANY
     }
 
-    fn caps(&self, _: &dyn Attr, below: &[Caps]) -> Result<Caps, Error> {
-        below.first().cloned().ok_or_else(|| ErrorKind::Misfit.into())
+    fn caps(&self, _: &dyn Attr, below: &[Branch<'_>]) -> Result<Caps, Error> {
+        below.first().map(|b| b.caps.clone()).ok_or_else(|| ErrorKind::Misfit.into())
     }
 
     fn intercepts(&self, attr: &dyn Attr, role: Role) -> Intercepts {
@@ -462,13 +462,15 @@ impl Level for Queue {
 
     fn cancel(&mut self, cx: &mut Cx<'_>, id: OpId, reason: Reason) -> Cancel {
         if let Some(i) = self.riders.iter().position(|h| h.id() == id) {
-            if reason == Reason::TimedOut {
-                // The others ride on.
-                let held = self.riders.remove(i);
-                let text = "its bytes are on their way with those of other writes";
-                cx.finish(held, Err(Error::new(ErrorKind::TimedOut).detail(text)));
-            }
-            // Its bytes are on their way; it has its real result soon.
+            // Its bytes are committed and ride on with the others; its owner need not wait for them.
+            let held = self.riders.remove(i);
+            let bytes = cx.held_write(&held).map_or(0, |(n, _)| n);
+            let kind = match reason {
+                Reason::Cancelled => ErrorKind::Cancelled,
+                Reason::TimedOut => ErrorKind::TimedOut,
+            };
+            let error = Error::new(kind).detail("its bytes are on their way with those of other writes");
+            cx.finish(held, Err(error.with_moved(bytes as u64)));
             return Cancel::Keep;
         }
         if let Some(i) = self.held.iter().position(|(h, _)| h.id() == id) {

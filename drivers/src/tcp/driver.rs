@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use xio_core::attr::Attr;
-use xio_core::caps::{Caps, Needs};
+use xio_core::caps::{Branch, Caps, Needs};
 use xio_core::cntl::{Cntl, LocalContact, PathInfo, RemoteContact};
 use xio_core::driver::{Info, Intercepts, LinkPart, Role, Shape, options};
 use xio_core::io::Connected;
@@ -48,7 +48,7 @@ impl xio_core::Driver for Driver {
         Needs::NOTHING
     }
 
-    fn caps(&self, _: &dyn Attr, _: &[Caps]) -> Result<Caps, Error> {
+    fn caps(&self, _: &dyn Attr, _: &[Branch<'_>]) -> Result<Caps, Error> {
         Ok(Caps::stream())
     }
 

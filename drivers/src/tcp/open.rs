@@ -162,7 +162,7 @@ impl Level for Stream {
                     CloseMode::Abort => Some(std::time::Duration::ZERO),
                     _ => options::<Options>(cx.attr()).linger,
                 };
-                op.io(Io::Close(sock, linger))
+                op.io(Io::Close(Box::new((sock, linger))))
             }
             None => op.finished(),
         }

@@ -48,7 +48,7 @@ pub(super) enum Outcome {
 impl Race {
     /// Looks `host` up. `tag` names the request; tags of one level are never used twice in a row.
     pub(super) fn begin(cx: &mut Cx<'_>, held: Held<Open>, to: HostPort, host: &str, port: u16, tag: u32) -> Self {
-        let lookup = cx.io(Io::Resolve { host: host.to_owned(), port }, tag);
+        let lookup = cx.io(Io::Resolve { host: host.into(), port }, tag);
         Self {
             held,
             to,

@@ -89,7 +89,7 @@ impl Listener {
             Ok((places, Some(host))) => {
                 let port = places.port;
                 self.places = places;
-                op.io(Io::Resolve { host, port })
+                op.io(Io::Resolve { host: host.into(), port })
             }
             Err(e) => op.failed(e),
         }
@@ -245,7 +245,7 @@ impl Level for Listener {
         self.pause = None;
         self.ready.clear();
         match self.sock.take() {
-            Some(sock) => op.io(Io::Close(sock, None)),
+            Some(sock) => op.io(Io::Close(Box::new((sock, None)))),
             None => op.finished(),
         }
     }

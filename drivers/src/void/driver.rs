@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use xio_core::attr::Attr;
 use xio_core::buffer::Chunk;
-use xio_core::caps::{Caps, Needs};
+use xio_core::caps::{Branch, Caps, Needs};
 use xio_core::driver::{Info, Intercepts, Role, Shape, options};
 use xio_core::op::{Accept, Read, Ready, Write};
 use xio_core::{Cx, Error, ErrorKind, Flow, Level, Op};
@@ -39,7 +39,7 @@ impl xio_core::Driver for Driver {
         Needs::NOTHING
     }
 
-    fn caps(&self, attr: &dyn Attr, _: &[Caps]) -> Result<Caps, Error> {
+    fn caps(&self, attr: &dyn Attr, _: &[Branch<'_>]) -> Result<Caps, Error> {
         let base = if options::<Options>(attr).message { Caps::message() } else { Caps::stream() };
         let mut caps = base;
         caps.accepts = false;

@@ -158,13 +158,29 @@ fn a_close_is_forced_at_its_deadline() {
     h.write("x").then(move |x| r.send(x.map(|_| ()).map_err(|f| f.kind())));
     let start = std::time::Instant::now();
     // The level keeps its write whatever is asked of it: abort first, then force.
-    let _ = h.close().deadline(std::time::Duration::from_millis(20)).wait();
+    let closed = h.close().deadline(std::time::Duration::from_millis(20)).wait();
+    assert_eq!(closed.unwrap_err().kind(), ErrorKind::TimedOut);
     assert!(start.elapsed() >= std::time::Duration::from_millis(20) && start.elapsed() < LONG / 2);
     assert!(get(&rx).is_err());
     none(&rx);
     // Its tokens are stale now.
     desk.writes().into_iter().for_each(|h| h.fail(ErrorKind::Io));
     none(&rx);
+}
+
+#[test]
+fn a_close_that_had_to_cancel_writes_says_so() {
+    let engine = Engine::new().unwrap();
+    let desk = Desk::default();
+    desk.hold_writes(true);
+    let h = open(&engine, desk.node(Intercepts::NONE));
+    let (reply, rx) = results();
+    let r = reply();
+    h.write("x").then(move |x| r.send(x.map(|_| ()).map_err(|f| f.kind())));
+    // The level lets its write go when it is asked to, but that is not until the time is over.
+    let closed = h.close().deadline(std::time::Duration::from_millis(20)).wait();
+    assert_eq!(closed.unwrap_err().kind(), ErrorKind::TimedOut);
+    assert_eq!(get(&rx), Err(ErrorKind::Cancelled));
 }
 
 #[test]

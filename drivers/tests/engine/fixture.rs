@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use xio_core::attr::Attr;
-use xio_core::caps::{Caps, Needs};
+use xio_core::caps::{Branch, Caps, Needs};
 use xio_core::driver::{Driver, Info, Intercepts, Role, Shape};
 use xio_core::{Engine, Error, ErrorKind, Handle, Level, LevelNode, Stack};
 use xio_drivers::loop_;
@@ -44,8 +44,8 @@ impl Driver for Fixture {
     fn needs(&self, _: &dyn Attr) -> Needs {
         if self.caps.is_some() { Needs::NOTHING } else { Needs::ANY }
     }
-    fn caps(&self, _: &dyn Attr, below: &[Caps]) -> Result<Caps, Error> {
-        self.caps.clone().or_else(|| below.first().cloned()).ok_or_else(|| ErrorKind::Misfit.into())
+    fn caps(&self, _: &dyn Attr, below: &[Branch<'_>]) -> Result<Caps, Error> {
+        self.caps.clone().or_else(|| below.first().map(|b| b.caps.clone())).ok_or_else(|| ErrorKind::Misfit.into())
     }
     fn intercepts(&self, _: &dyn Attr, _: Role) -> Intercepts {
         self.sees

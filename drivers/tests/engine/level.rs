@@ -738,3 +738,32 @@ fn each_level_has_a_limit_of_its_own_for_deliveries() {
     };
     assert_eq!((fits("wa"), fits("wb")), (false, true));
 }
+
+/// Notes what it sees of a write that comes back.
+struct Looker(Log);
+
+impl Level for Looker {
+    fn write_done<'o>(&mut self, _: &mut Cx<'_>, op: Op<'o, Write>) -> Flow<'o> {
+        let bytes: Vec<u8> = op.pieces().iter().flat_map(|p| p.to_vec()).collect();
+        self.0.note(format!("{} {} {}", bytes.len(), op.len(), op.moved()));
+        op.finished()
+    }
+}
+
+#[test]
+fn a_level_sees_its_own_pieces_come_back_and_not_those_of_levels_below() {
+    let engine = Engine::new().unwrap();
+    let log = Log::default();
+    let over = |n| {
+        let seen = log.clone();
+        let sees = Intercepts::WRITE_DONE | Intercepts::CONCURRENT_WRITES;
+        let looker = transform(sees, move || Looker(seen.clone()));
+        looker.over(LevelNode::new(xio_drivers::frame::driver()).over(n))
+    };
+    let (a, _b) = over_loop(&engine, loop_::Options::default(), over);
+    // Short ones go as one run with their header, long ones behind it.
+    for n in [1, 20, 5000] {
+        assert_eq!(a.write(vec![7u8; n]).wait().unwrap().pieces.iter().map(|p| p.len()).sum::<usize>(), n);
+        assert_eq!(log.take(), [format!("{n} {n} {n}")]);
+    }
+}

@@ -10,4 +10,5 @@ mod fixture;
 mod level;
 mod limit;
 mod open;
+mod recall;
 mod stats;

@@ -347,3 +347,30 @@ fn a_handle_in_the_opening_is_given_up_by_its_engine() {
     assert_eq!(thread.join().unwrap(), ErrorKind::Stopped);
     held.into_iter().for_each(Held::retry);
 }
+
+/// Opens at once, and holds every close for ever.
+struct NeverCloses(Vec<Held<Close>>);
+
+impl Level for NeverCloses {
+    fn open<'o>(&mut self, _: &mut Cx<'_>, op: Op<'o, Open>) -> Flow<'o> {
+        op.finished()
+    }
+    fn close<'o>(&mut self, cx: &mut Cx<'_>, op: Op<'o, Close>) -> Flow<'o> {
+        let (held, flow) = op.hold(cx);
+        self.0.push(held);
+        flow
+    }
+}
+
+#[test]
+fn an_unwinding_that_never_ends_is_given_up_and_the_first_error_stays() {
+    let engine = Engine::new().unwrap();
+    let log = Log::default();
+    let bottom = transport(Caps::stream(), Intercepts::OPEN | Intercepts::CLOSE, || NeverCloses(Vec::new()));
+    let stack = Stack::new(storey("l0".into(), &log, Fail::Up, Some(bottom))).unwrap();
+    let start = std::time::Instant::now();
+    let e = engine.open(&stack, ()).deadline(Duration::from_millis(50)).wait().unwrap_err();
+    assert_eq!((e.kind(), e.level()), (ErrorKind::Protocol, Some("l0")));
+    assert!(start.elapsed() < LONG);
+    assert_eq!(engine.handles(), 0);
+}

@@ -5,7 +5,7 @@ use std::io::Write;
 use serde_json::{Value, json};
 use xio_stacks::Registry;
 use xio_stacks::core::attr::Attr;
-use xio_stacks::core::caps::{Caps, Needs};
+use xio_stacks::core::caps::{Branch, Caps, Needs};
 use xio_stacks::core::driver::{Driver, Info, Shape};
 use xio_stacks::core::schema::{OptionSpec, Value as Setting, ValueKind};
 
@@ -198,7 +198,8 @@ fn kinds_below(driver: &dyn Driver, attr: &dyn Attr) -> Vec<Vec<Caps>> {
 }
 
 fn of(driver: &dyn Driver, attr: &dyn Attr, below: &[Caps]) -> Option<Caps> {
-    driver.caps(attr, below).ok()
+    let below: Vec<_> = below.iter().map(|c| Branch::new(None, c)).collect();
+    driver.caps(attr, &below).ok()
 }
 
 /// The driver's defaults with one switch turned, for each switch.

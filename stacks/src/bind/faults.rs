@@ -1,15 +1,18 @@
 //! Puts what the core says of a tree of levels into words with places and a fix. Invariant: of the
 //! faults that only follow from another one none is reported.
 
+use std::error::Error as _;
 use std::ops::Range;
 
-use xio_core::ErrorKind;
+use xio_core::caps::NoBranch;
 use xio_core::driver::Shape;
 use xio_core::stack::{Fault, FaultKind};
+use xio_core::{Error, ErrorKind};
 
 use super::{Binder, list};
 use crate::diagnostic::{Diagnostic, Severity};
-use crate::spec;
+use crate::spec::{self, shown};
+use crate::suggest::nearest;
 
 impl Binder<'_> {
     /// Reports faults of `Stack::new`, which counts levels as `self.levels` does.
@@ -61,6 +64,7 @@ impl Binder<'_> {
                     .at(self.span(below), format!("gives {given}"))
                     .help(self.fit_help(at, below, wanted, given))
             }
+            FaultKind::Refused(e) if no_branch(e).is_some() => self.no_branch(at, no_branch(e)?),
             FaultKind::Refused(_) if self.is_suspect(at) || self.misfits_below(at, all) => return None,
             FaultKind::Refused(e) => {
                 let why = if e.what().is_empty() { e.to_string() } else { e.what().to_owned() };
@@ -75,9 +79,22 @@ impl Binder<'_> {
                     _ => d,
                 }
             }
+            // Reading has said so: text is the only way to it.
+            FaultKind::DuplicateLabel(_) => return None,
             _ => Diagnostic::error("E039", format!("`{name}`: {fault}")).at(span, ""),
         };
         Some(d)
+    }
+
+    /// An option of the level names a branch that is not there.
+    fn no_branch(&self, at: usize, absent: &NoBranch) -> Diagnostic {
+        let given = self.levels[at].spec.options().iter().find(|o| o.key() == absent.option);
+        let span = given.map_or_else(|| self.span(at), |o| o.value_span.range());
+        let labels = || absent.labels.iter().map(String::as_str);
+        let note = nearest(&absent.label, labels()).map(|n| format!("did you mean `{n}`?")).unwrap_or_default();
+        let what = format!("`{}` has no branch {} for `{}`", self.name(at), shown(&absent.label), absent.option);
+        let help = format!("its branches are {}", list(labels()));
+        Diagnostic::error("E038", what).at(span, note).help(help)
     }
 
     fn transport_not_last(&self, at: usize, all: &[Fault]) -> Diagnostic {
@@ -155,4 +172,9 @@ impl Binder<'_> {
         let given = self.levels[at].spec.options().iter().find(|o| o.key() == spec::ID);
         given.map_or_else(|| self.span(at), |o| o.value_span.range())
     }
+}
+
+/// What a driver refused its branches for, if an option names one that is not there.
+fn no_branch(e: &Error) -> Option<&NoBranch> {
+    e.source()?.downcast_ref()
 }

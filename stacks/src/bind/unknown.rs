@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use xio_core::attr::Attr;
-use xio_core::caps::{Caps, Needs};
+use xio_core::caps::{Branch, Caps, Needs};
 use xio_core::driver::{Driver, Info, Intercepts, Role, Shape};
 use xio_core::level::Level;
 use xio_core::{Error, ErrorKind};
@@ -44,8 +44,8 @@ impl Driver for Unknown {
         if self.0.shape == Shape::Transport { Needs::NOTHING } else { Needs::ANY }
     }
 
-    fn caps(&self, _: &dyn Attr, below: &[Caps]) -> Result<Caps, Error> {
-        Ok(below.first().cloned().unwrap_or_else(Caps::stream))
+    fn caps(&self, _: &dyn Attr, below: &[Branch<'_>]) -> Result<Caps, Error> {
+        Ok(below.first().map(|b| b.caps.clone()).unwrap_or_else(Caps::stream))
     }
 
     fn intercepts(&self, _: &dyn Attr, _: Role) -> Intercepts {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use xio_stacks::Registry;
 use xio_stacks::core::attr::{Attr, Rate, Size};
-use xio_stacks::core::caps::{Caps, Needs};
+use xio_stacks::core::caps::{Branch, Caps, Needs};
 use xio_stacks::core::driver::{self, Info, Intercepts, Role, Shape};
 use xio_stacks::core::level::Level;
 use xio_stacks::core::schema::ValueKind;
@@ -37,8 +37,8 @@ macro_rules! test_driver {
                 fn needs(&self, _: &dyn Attr) -> Needs {
                     $needs
                 }
-                fn caps(&self, attr: &dyn Attr, below: &[Caps]) -> Result<Caps, Error> {
-                    let caps: fn(&Options, &[Caps]) -> Result<Caps, Error> = $caps;
+                fn caps(&self, attr: &dyn Attr, below: &[Branch<'_>]) -> Result<Caps, Error> {
+                    let caps: fn(&Options, &[Branch<'_>]) -> Result<Caps, Error> = $caps;
                     caps(driver::options(attr), below)
                 }
                 fn intercepts(&self, _: &dyn Attr, _: Role) -> Intercepts {
@@ -77,7 +77,7 @@ test_driver!(
         unit, with_unit: String = "stream".into(), ValueKind::Enum(&["stream", "message"]);
     }
 );
-test_driver!(queue, "queue", Transform, Needs::ANY, |_, b| Ok(b[0].clone()), [], {
+test_driver!(queue, "queue", Transform, Needs::ANY, |_, b| Ok(b[0].caps.clone()), [], {
     /// How many writes may wait.
     depth, with_depth: u32 = 16, ValueKind::Int { min: 1, max: 65_536 };
     /// Low mark.
@@ -94,11 +94,11 @@ test_driver!(frame, "frame", Transform, Needs::STREAM, |_, _| Ok(Caps::message()
     /// Longest message.
     max, with_max: Size = Size(1 << 24), ValueKind::Size { min: 1, max: 1 << 30 };
 });
-test_driver!(typed, "typed", Transform, Needs::MESSAGE, |_, b| Ok(b[0].clone()), [], {
+test_driver!(typed, "typed", Transform, Needs::MESSAGE, |_, b| Ok(b[0].caps.clone()), [], {
     /// Type of the buffers.
     kind, with_kind: Option<String> = None, ValueKind::Text;
 });
-test_driver!(rate, "rate", Transform, Needs::ANY, |_, b| Ok(b[0].clone()), [], {
+test_driver!(rate, "rate", Transform, Needs::ANY, |_, b| Ok(b[0].caps.clone()), [], {
     /// Bytes a second.
     limit, with_limit: Rate = Rate(1 << 20), ValueKind::Rate;
 });
@@ -120,8 +120,9 @@ fn marks(o: &queue::Options) -> Result<(), Error> {
     Err(Error::new(ErrorKind::InvalidInput).detail("`low` is above `high`"))
 }
 
-fn common(below: &[Caps]) -> Result<Caps, Error> {
-    Caps::common(below).ok_or_else(|| Error::new(ErrorKind::Misfit).detail("the branches carry different units"))
+fn common(below: &[Branch<'_>]) -> Result<Caps, Error> {
+    Caps::common(below.iter().map(|b| b.caps))
+        .ok_or_else(|| Error::new(ErrorKind::Misfit).detail("the branches carry different units"))
 }
 
 /// All of them.
@@ -146,4 +147,4 @@ pub(crate) fn registry() -> Registry {
     out
 }
 
-test_driver!(null, "null", Transform, Needs::ANY, |_, b| Ok(b[0].clone()), [], {});
+test_driver!(null, "null", Transform, Needs::ANY, |_, b| Ok(b[0].caps.clone()), [], {});

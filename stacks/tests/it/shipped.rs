@@ -12,8 +12,11 @@ use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use xio_stacks::core::Engine;
+use xio_stacks::core::cntl::SetOption;
 use xio_stacks::core::driver::Shape;
-use xio_stacks::drivers::tcp;
+use xio_stacks::core::schema::Value;
+use xio_stacks::core::{LevelNode, Stack};
+use xio_stacks::drivers::{loop_, pick, tcp};
 use xio_stacks::{Contact, LevelSpec, Registry, SpecValue, StackSpec, stack};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -94,4 +97,52 @@ fn mistakes_with_the_shipped_drivers_name_the_way_out() {
         let found = registry.stack(text).unwrap_err().to_string();
         assert!(found.contains(wanted), "{found}");
     }
+}
+
+#[test]
+fn branches_are_told_by_their_labels() {
+    let wrong = |text: &str| Registry::with_defaults().check(text).1.to_string();
+    insta::assert_snapshot!(wrong("queue/pick(ahead=1KiB, default=wfi){wifi: tcp, cell: tcp}"), @r"
+    error[E038]: `pick` has no branch `wfi` for `default`
+     --> 1:32
+      |
+    1 | queue/pick(ahead=1KiB, default=wfi){wifi: tcp, cell: tcp}
+      |                                ^^^ did you mean `wifi`?
+      = help: its branches are `wifi`, `cell`
+    ");
+    insta::assert_snapshot!(wrong("pick(default=\"x y\"){a: frame/tcp, b: loop}"), @r#"
+    error[E038]: `pick` has no branch `x y` for `default`
+     --> 1:14
+      |
+    1 | pick(default="x y"){a: frame/tcp, b: loop}
+      |              ^^^^^
+      = help: its branches are `a`, `b`
+    "#);
+    insta::assert_snapshot!(wrong("pick{wifi: frame/tcp, *: loop}"), @r"
+    error[E035]: `pick` refuses what lies below it: all branches must carry the same unit; here is `wifi` a message, `*` a stream
+     --> 1:1
+      |
+    1 | pick{wifi: frame/tcp, *: loop}
+      | ^^^^
+    ");
+    insta::assert_snapshot!(wrong("pick{a: loop, a: loop}"), @r"
+    error[E008]: the branch `a` stands twice
+     --> 1:15
+      |
+    1 | pick{a: loop, a: loop}
+      |               ^ again here
+      |      ^ first here
+    ");
+    // Without a text the fault itself says it.
+    let two = |label: &str| {
+        let options = pick::Options::default().with_default(Some(label.into()));
+        let leaf = LevelNode::new(loop_::driver());
+        let top = LevelNode::new(pick::driver()).with_attr(Box::new(options));
+        Stack::new(top.branch("a", leaf.clone()).branch("b", leaf))
+    };
+    assert!(two("b").is_ok());
+    insta::assert_snapshot!(two("c").unwrap_err()[0], @"the levels of the stack do not fit: `default` names the branch `c`; there are a, b");
+    // Nor may a change of the attr point to nowhere.
+    let e = two("b").unwrap().attr_cntl("pick", SetOption("default".into(), Value::Text("c".into()))).unwrap_err();
+    assert!(e.to_string().contains("names the branch `c`"), "{e}");
 }

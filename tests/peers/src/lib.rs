@@ -1,9 +1,10 @@
 //! The loops this framework's figures are measured against, and the arithmetic that turns
 //! rounds of samples into a ratio.
 //!
-//! Holds: plain sockets ([`raw`]), bare virtual calls and tokio's levels ([`layers`]), Globus XIO
-//! as a child process ([`globus`]), CPU placement ([`placement`]), interleaved rounds
-//! ([`rounds`]) and a counting allocator ([`counting`]).
+//! Holds: plain sockets ([`raw`]), the same with waits that can be ended ([`cancellable`]), bare
+//! virtual calls and tokio's levels ([`layers`]), Globus XIO as a child process ([`globus`]), CPU
+//! placement ([`placement`]), interleaved rounds ([`rounds`]) and a counting allocator
+//! ([`counting`]).
 //!
 //! Invariant: this crate knows nothing of the framework it is a baseline for, so that a change
 //! there can never move the line it is held to.
@@ -30,6 +31,7 @@
 //! ```
 
 pub mod buffer;
+pub mod cancellable;
 pub mod counting;
 pub mod globus;
 pub mod layers;

@@ -81,7 +81,7 @@ pub fn stream_sink(sock: &TcpStream, recv_size: usize, limit: u64) -> io::Result
 ///
 /// Those of the sockets and of pinning; `InvalidInput` for a `size` or `iters` of 0.
 pub fn pingpong(placement: Placement, size: usize, iters: usize) -> io::Result<Sample> {
-    sample_pingpong(placement, size, iters, sleep_read_exact)
+    sample_pingpong(placement, size, iters, |_| Ok(sleep_read_exact))
 }
 
 /// [`pingpong`] with both ends spinning.
@@ -94,7 +94,7 @@ pub fn spin_pingpong(placement: Placement, size: usize, iters: usize) -> io::Res
     if placement == Placement::SameCpu || usable_cpus()? < 2 {
         return Err(io::Error::new(io::ErrorKind::Unsupported, "two spinning ends need two CPUs"));
     }
-    sample_pingpong(placement, size, iters, spin_read_exact)
+    sample_pingpong(placement, size, iters, |_| Ok(spin_read_exact))
 }
 
 /// One sample of a stream of `messages` messages of `size` bytes, one write each, read with a
@@ -140,30 +140,31 @@ pub fn warm_up(ops: usize) -> usize {
     (ops / 10).clamp(20, 1000)
 }
 
-fn sample_pingpong(
+/// A ping-pong whose ends read exactly with what `reader` makes, each end its own.
+pub(crate) fn sample_pingpong<R: FnMut(&TcpStream, &mut [u8]) -> io::Result<()>>(
     placement: Placement,
     size: usize,
     iters: usize,
-    read: impl Fn(&TcpStream, &mut [u8]) -> io::Result<()> + Copy + Sync,
+    reader: impl Fn(&TcpStream) -> io::Result<R> + Sync,
 ) -> io::Result<Sample> {
     positive(size, "a message")?;
     let warm = warm_up(iters);
     let ((mut trips, client_cpu), server_cpu) = two_ends(
         placement,
         |sock| {
-            let mut buf = PageBuf::new(size);
+            let (mut buf, mut read) = (PageBuf::new(size), reader(&sock)?);
             let mut trips = Vec::with_capacity(warm.max(iters));
-            ping(&sock, &mut buf, warm, &mut trips, read)?;
+            ping(&sock, &mut buf, warm, &mut trips, &mut read)?;
             trips.clear();
             let cpu = thread_cpu();
-            ping(&sock, &mut buf, iters, &mut trips, read)?;
+            ping(&sock, &mut buf, iters, &mut trips, &mut read)?;
             Ok((trips, thread_cpu() - cpu))
         },
         |sock| {
-            let mut buf = PageBuf::new(size);
-            pong(&sock, &mut buf, warm, read)?;
+            let (mut buf, mut read) = (PageBuf::new(size), reader(&sock)?);
+            pong(&sock, &mut buf, warm, &mut read)?;
             let cpu = thread_cpu();
-            pong(&sock, &mut buf, iters, read)?;
+            pong(&sock, &mut buf, iters, &mut read)?;
             Ok(thread_cpu() - cpu)
         },
     )?;
@@ -175,7 +176,7 @@ fn ping(
     buf: &mut [u8],
     iters: usize,
     round_trips: &mut Vec<u32>,
-    read: impl Fn(&TcpStream, &mut [u8]) -> io::Result<()>,
+    mut read: impl FnMut(&TcpStream, &mut [u8]) -> io::Result<()>,
 ) -> io::Result<()> {
     round_trips.reserve(iters);
     // One clock read a round trip: the end of one is the start of the next.
@@ -194,7 +195,7 @@ fn pong(
     mut sock: &TcpStream,
     buf: &mut [u8],
     iters: usize,
-    read: impl Fn(&TcpStream, &mut [u8]) -> io::Result<()>,
+    mut read: impl FnMut(&TcpStream, &mut [u8]) -> io::Result<()>,
 ) -> io::Result<()> {
     for _ in 0..iters {
         read(sock, buf)?;

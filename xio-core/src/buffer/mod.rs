@@ -219,13 +219,18 @@ pub struct Chunk(ChunkRepr);
 #[derive(Clone)]
 enum ChunkRepr {
     Private(Bytes),
-    Foreign { memory: Arc<dyn Foreign>, at: usize, len: usize },
+    /// As small as the other: four bytes a number.
+    Foreign {
+        memory: Arc<dyn Foreign>,
+        at: u32,
+        len: u32,
+    },
 }
 
 impl Chunk {
-    /// A chunk over memory that is not private.
+    /// A chunk over memory that is not private: its first 4 GiB, where it is longer.
     pub fn foreign(memory: Arc<dyn Foreign>) -> Self {
-        let len = memory.len();
+        let len = u32::try_from(memory.len()).unwrap_or(u32::MAX);
         Self(ChunkRepr::Foreign { memory, at: 0, len })
     }
 
@@ -233,7 +238,7 @@ impl Chunk {
     pub fn len(&self) -> usize {
         match &self.0 {
             ChunkRepr::Private(b) => b.len(),
-            ChunkRepr::Foreign { len, .. } => *len,
+            ChunkRepr::Foreign { len, .. } => *len as usize,
         }
     }
 
@@ -255,7 +260,7 @@ impl Chunk {
         let n = self.len().min(to.len());
         match &self.0 {
             ChunkRepr::Private(b) => to[..n].copy_from_slice(&b[..n]),
-            ChunkRepr::Foreign { memory, at, .. } => memory.copy_out(*at, &mut to[..n]),
+            ChunkRepr::Foreign { memory, at, .. } => memory.copy_out(*at as usize, &mut to[..n]),
         }
         n
     }
@@ -266,6 +271,8 @@ impl Chunk {
         match &mut self.0 {
             ChunkRepr::Private(b) => Self(ChunkRepr::Private(b.split_to(n))),
             ChunkRepr::Foreign { memory, at, len } => {
+                // No more than `len`, which fits.
+                let n = u32::try_from(n).unwrap_or(*len);
                 let head = ChunkRepr::Foreign { memory: memory.clone(), at: *at, len: n };
                 *at += n;
                 *len -= n;
@@ -280,6 +287,7 @@ impl Chunk {
         match &mut self.0 {
             ChunkRepr::Private(b) => bytes::Buf::advance(b, n),
             ChunkRepr::Foreign { at, len, .. } => {
+                let n = u32::try_from(n).unwrap_or(*len);
                 *at += n;
                 *len -= n;
             }
@@ -291,8 +299,8 @@ impl Chunk {
         match self.0 {
             ChunkRepr::Private(b) => b,
             ChunkRepr::Foreign { memory, at, len } => {
-                let mut v = vec![0; len];
-                memory.copy_out(at, &mut v);
+                let mut v = vec![0; len as usize];
+                memory.copy_out(at as usize, &mut v);
                 v.into()
             }
         }

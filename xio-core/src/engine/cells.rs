@@ -11,7 +11,7 @@ use crate::plan::USER;
 use crate::time::Time;
 
 /// Cells of each kind that a thread keeps.
-const KEPT: usize = 64;
+const KEPT: usize = 256;
 
 #[allow(clippy::vec_box, reason = "the boxes move between the stock and handles")]
 mod stock {
@@ -78,7 +78,9 @@ pub(crate) fn keep(any: AnyCell) {
 
 #[inline]
 fn clean<K: Kind>(cell: &mut Cell<K>) {
-    cell.end = End::Own;
+    if !matches!(cell.end, End::Own | End::Wait(None)) {
+        cell.end = End::Own;
+    }
     let head = &mut cell.head;
     if head.more_words.is_some() || !head.attrs.is_empty() || head.error.is_some() {
         *head = Head::new();

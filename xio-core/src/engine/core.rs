@@ -7,10 +7,10 @@ use std::collections::VecDeque;
 use slab::Slab;
 use smallvec::SmallVec;
 
-use crate::attr::OpAttrs;
 use crate::buffer::Chunk;
 use crate::cx::Event;
 use crate::driver::OpKind;
+use crate::engine::recall::{Leftover, Links};
 use crate::engine::shared::Shared;
 use crate::error::{Error, Place};
 use crate::io::{Direction, IoDone, Sock};
@@ -18,7 +18,7 @@ use crate::level::{Level, Reason};
 #[cfg(test)]
 use crate::op::Read;
 use crate::op::{Act, AnyCell, Cell, Kind, OpId};
-use crate::plan::Plan;
+use crate::plan::{Plan, USER};
 use crate::reactor::Bell;
 use crate::stack::Stack;
 use crate::stats::Counts;
@@ -103,6 +103,8 @@ pub(crate) struct Entry {
     pub(crate) more: Option<Box<More>>,
     /// The owner went while the op was out.
     pub(crate) deserted: bool,
+    /// It is called back to the top, to start again behind bytes that fell back.
+    pub(crate) recalled: bool,
 }
 
 /// What few entries have.
@@ -113,6 +115,8 @@ pub(crate) struct More {
     pub(crate) early: Option<Early>,
     /// A future's waker that came while the op was out.
     pub(crate) waker: Option<std::task::Waker>,
+    /// Why an op that is called back is to end, rather than start again.
+    pub(crate) withdrawn: Option<Reason>,
 }
 
 impl Entry {
@@ -138,12 +142,26 @@ pub(crate) enum Early {
 /// Something to do under the lock.
 pub(crate) enum Task {
     Op(OpId),
-    IoDone { node: u8, tag: u32, done: IoDone },
-    Timer { node: u8, tag: u32, alive: Arc<crate::sync::AtomicBool> },
+    IoDone {
+        node: u8,
+        tag: u32,
+        done: IoDone,
+    },
+    Timer {
+        node: u8,
+        tag: u32,
+        alive: Arc<crate::sync::AtomicBool>,
+    },
     Woken(u8),
     Event(Event),
+    /// Somebody wants an op to stop.
     Cancel(OpId, Reason),
-    Fail { node: u8, error: Error },
+    /// It could not be stopped where it was, and is elsewhere now.
+    Pursue(OpId, Reason),
+    Fail {
+        node: u8,
+        error: Error,
+    },
     Delivered(u8),
 }
 
@@ -186,8 +204,12 @@ pub(crate) struct Rare {
     pub(crate) events: VecDeque<Event>,
     /// The listener runs at the moment, and is not in `on_event`.
     pub(crate) listening: bool,
-    /// Read data that came for a reader who had gone.
-    pub(crate) leftover: VecDeque<(Chunk, OpAttrs)>,
+    /// Read data that came for readers who had gone, in the order they had asked.
+    pub(crate) leftover: VecDeque<Leftover>,
+    /// The same for accepts.
+    pub(crate) links: Links,
+    /// Reads that were called back to the top and are not there yet.
+    pub(crate) recalling: u32,
     pub(crate) idle: [Option<std::time::Duration>; 2],
     pub(crate) progress: [Time; 2],
     pub(crate) counts: Option<Box<[Counts]>>,
@@ -201,6 +223,16 @@ pub(crate) struct Rare {
 pub(crate) struct Side {
     pub(crate) ops: u32,
     pub(crate) bytes: usize,
+}
+
+/// A user's read or write that is tried once by the thread that asked for it, with the lock free. It has
+/// no number yet; if it has to wait it gets one.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Try {
+    /// The level it is at; USER: there is none.
+    pub(crate) at: u8,
+    /// It is to stop rather than wait.
+    pub(crate) stop: bool,
 }
 
 /// Named limits of outstanding ops, a handle and direction.
@@ -233,15 +265,16 @@ pub(crate) struct Inner {
     pub(crate) stack: Stack,
     pub(crate) ops: Slab<Entry>,
     pub(crate) generation: u32,
+    /// Reads that came up to be fetched.
+    pub(crate) came: u32,
     pub(crate) q: Lazy,
     pub(crate) nodes: SmallVec<[NodeState; 4]>,
     pub(crate) status: Status,
     pub(crate) poisoned: Option<Error>,
     pub(crate) eof: bool,
-    /// Blocking reads to come that probably have to wait, since one had to.
-    pub(crate) slow_reads: u8,
     pub(crate) shut: bool,
     pub(crate) sides: [Side; 2],
+    pub(crate) tries: [Try; 2],
     pub(crate) limits: Limits,
     pub(crate) calling: bool,
     /// Its requests are tried when this thread's callbacks have run.
@@ -399,8 +432,17 @@ impl Inner {
             cell: None,
             more: None,
             deserted: false,
+            recalled: false,
         });
         OpId { slot: u32::try_from(slot).unwrap_or(u32::MAX), generation }
+    }
+
+    /// The ops of which `which` holds.
+    pub(crate) fn ids(&self, which: impl Fn(&Entry) -> bool) -> impl Iterator<Item = OpId> {
+        self.ops
+            .iter()
+            .filter(move |(_, e)| which(e))
+            .map(|(slot, e)| OpId { slot: u32::try_from(slot).unwrap_or(u32::MAX), generation: e.generation })
     }
 
     #[inline]
@@ -492,6 +534,7 @@ impl Inner {
     pub(crate) fn gate_shut(&mut self, kind: OpKind, node: u8, mine: OpId) -> bool {
         let side = usize::from(kind == OpKind::Write);
         self.nodes[usize::from(node)].busy[side] > 0
+            || self.tries[side].at != USER
             || (self.q.get().is_some_and(|q| !q.gates.is_empty()) && !self.is_next(kind, node, mine))
     }
 
@@ -517,7 +560,8 @@ impl Inner {
         while let Some((node, kind, id)) = self.q.get().and_then(|q| q.gates.get(i).copied()) {
             i += 1;
             let side = usize::from(kind == OpKind::Write);
-            if seen.contains(&(node, kind)) || self.nodes[usize::from(node)].busy[side] > 0 {
+            let shut = self.nodes[usize::from(node)].busy[side] > 0 || self.tries[side].at != USER;
+            if shut || seen.contains(&(node, kind)) {
                 continue;
             }
             seen.push((node, kind));

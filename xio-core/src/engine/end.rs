@@ -9,8 +9,8 @@ use crate::attr::OpAttrs;
 use crate::body::Chunks;
 use crate::buffer::{Pieces, Target};
 use crate::contact::Contact;
-use crate::driver::LinkPart;
-use crate::error::Error;
+use crate::driver::{LinkPart, OpKind};
+use crate::error::{Error, ErrorKind};
 use crate::op::{Accept, Cell, Close, Flush, Kind, Listen, Open, Read, Ready, Shutdown, Write};
 use crate::reactor::Bell;
 use crate::sync::Arc;
@@ -89,7 +89,7 @@ impl<B> Failed<B> {
     }
 
     /// Why, as a kind.
-    pub fn kind(&self) -> crate::error::ErrorKind {
+    pub fn kind(&self) -> ErrorKind {
         self.error.kind()
     }
 }
@@ -178,7 +178,22 @@ macro_rules! plain {
         }
     )+};
 }
-plain!(Open, Close, Flush, Shutdown, Ready);
+plain!(Open, Flush, Shutdown, Ready);
+
+impl FromCell<Close> for Result<(), Error> {
+    #[allow(private_interfaces, reason = "named by a sealed trait")]
+    fn from_cell(cell: &mut Cell<Close>) -> Self {
+        match cell.head.error.take() {
+            Some(e) => Err(e),
+            None if cell.body.late => {
+                let e = Error::new(ErrorKind::TimedOut);
+                let text = "what was outstanding did not end in the time the close had, and was cancelled";
+                Err(e.detail(text).at(OpKind::Close, || None))
+            }
+            None => Ok(()),
+        }
+    }
+}
 
 impl FromCell<Accept> for Result<Accepted, Error> {
     #[allow(private_interfaces, reason = "named by a sealed trait")]

@@ -1,14 +1,17 @@
 //! The engine: what a program holds, and the rooms behind it. `core` is one handle, `walk` the loop,
-//! `run` what its verdicts lead to, `stop` how ops end before
-//! their time, `pump` what happens outside the lock, `post` the ways in and out
+//! `run` what its verdicts lead to, `out` what becomes of requests, `limit` how much may be outstanding, `stop` how ops end before
+//! their time, `recall` who gets what came for an owner who had gone, `pump` what happens outside the lock, `post` the ways in and out
 //! of it, `submit` how users' ops begin and end.
 
 pub(crate) mod cells;
 pub(crate) mod core;
 pub(crate) mod end;
+pub(crate) mod limit;
+pub(crate) mod out;
 pub(crate) mod pool;
 pub(crate) mod post;
 pub(crate) mod pump;
+pub(crate) mod recall;
 pub(crate) mod run;
 pub(crate) mod shared;
 pub(crate) mod stop;
@@ -197,14 +200,15 @@ impl Engine {
                     stack: stack.clone(),
                     ops: slab::Slab::with_capacity(1),
                     generation: 0,
+                    came: 0,
                     q: core::Lazy::default(),
                     nodes: smallvec::smallvec![NodeState::default(); count + 1],
                     status: Status::Opening,
                     poisoned: None,
                     eof: false,
-                    slow_reads: 0,
                     shut: false,
                     sides: Default::default(),
+                    tries: Default::default(),
                     limits: Limits { ops: setup.max_ops, bytes: setup.max_bytes },
                     calling: false,
                     pumped_later: false,
@@ -378,7 +382,7 @@ impl Tree {
         let kind = entry.kind;
         let own = entry.cell.as_ref().map_or(Time::NEVER, |c| c.head().deadline);
         if own > now
-            && let Some(side) = run::side_of(kind)
+            && let Some(side) = limit::side_of(kind)
         {
             let Some(rare) = &self.inner.rare else { return };
             let Some(limit) = rare.idle[side] else { return };

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
 
 use crate::engine::core::{Core, Signal, Tree};
-use crate::engine::run::Turn;
+use crate::engine::out::Turn;
 use crate::engine::shared::Shared;
 use crate::error::{Error, ErrorKind};
 use crate::op::OpId;

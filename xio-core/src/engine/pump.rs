@@ -30,12 +30,12 @@ pub(crate) enum Attempt {
 /// A request that may block, and gives what the op waits for.
 pub(crate) type PoolJob = Box<dyn FnOnce() -> IoDone + Send>;
 
-/// Tries what the op at its level asks for.
+/// Tries what the op at its level asks for. `patient`: the caller has nothing better to do.
 #[inline]
-pub(crate) fn attempt<K: Kind>(shared: &Shared, cell: &mut Cell<K>) -> Attempt {
+pub(crate) fn attempt<K: Kind>(shared: &Shared, cell: &mut Cell<K>, patient: bool) -> Attempt {
     let at = cell.head.at;
     match &cell.head.io {
-        IoSlot::Ask(io @ (Io::Recv(_) | Io::Send(_))) => match K::transfer(&mut cell.body, io) {
+        IoSlot::Ask(io @ (Io::Recv(_) | Io::Send(_))) => match K::transfer(&mut cell.body, io, patient) {
             Transfer::Done => {
                 cell.head.io = IoSlot::None;
                 K::leave_level(&mut cell.body, at);
@@ -117,7 +117,8 @@ fn control<K: Kind>(shared: &Shared, cell: &mut Cell<K>) -> Attempt {
             Err(e) => IoDone::Failed(e),
         },
         Io::ShutdownWrite(sock) => result(sock.0.shutdown_write(), |()| IoDone::Done),
-        Io::Close(sock, linger) => {
+        Io::Close(what) => {
+            let (sock, linger) = *what;
             let waits = linger.is_some_and(|d| !d.is_zero()) && !shared.reactor.is_virtual();
             let close = move || {
                 if linger.is_some() {

@@ -3,64 +3,19 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::buffer::Chunk;
 use crate::cx::{Cx, Event};
 use crate::driver::OpKind;
 use crate::engine::cells;
 use crate::engine::core::{Core, Early, Entry, Inbox, Inner, State, Status, Step, Task, Tree};
 use crate::engine::end::End;
 use crate::engine::post::post;
-use crate::engine::pump::{Attempt, attempt, stopped};
-use crate::engine::shared::Shared;
 use crate::engine::walk::{Stop, walk};
 use crate::error::{Error, ErrorKind};
 use crate::io::IoDone;
-use crate::level::Reason;
-use crate::op::{AnyCell, Cell, IoSlot, Kind, OpId, Read, Role, with_cell};
+use crate::op::{AnyCell, Cell, IoSlot, Kind, OpId, Role, with_cell};
 use crate::plan::USER;
-use crate::reactor::Waiter;
 use crate::stats;
 use crate::sync::Arc;
-
-/// Requests tried in one go before the lock's owner hands the rest to the engine, and their bytes.
-const TURN_OPS: u32 = 64;
-const TURN_BYTES: usize = 1 << 20;
-
-/// How much one thread has done for a handle since it took the lock.
-#[derive(Default)]
-pub(crate) struct Turn {
-    ops: u32,
-    bytes: usize,
-}
-
-impl Turn {
-    pub(crate) fn is_over(&self) -> bool {
-        self.ops >= TURN_OPS || self.bytes >= TURN_BYTES
-    }
-}
-
-/// An op out with this thread.
-pub(crate) struct Outing {
-    cell: AnyCell,
-}
-
-/// It is back.
-pub(crate) struct Back {
-    cell: AnyCell,
-    attempt: Attempt,
-}
-
-impl Outing {
-    pub(crate) fn perform(mut self, shared: &Shared) -> Back {
-        let tried = catch_unwind(AssertUnwindSafe(|| with_cell!(&mut self.cell, c => attempt(shared, c))));
-        let attempt = tried.unwrap_or_else(|_| {
-            let head = self.cell.head_mut();
-            head.error = Some(Error::new(ErrorKind::Panicked));
-            Attempt::Go(Step::Leave(head.at))
-        });
-        Back { cell: self.cell, attempt }
-    }
-}
 
 impl Tree {
     /// Works the run queue off.
@@ -79,12 +34,18 @@ impl Tree {
     fn task(&mut self, task: Task) {
         match task {
             Task::Op(id) => {
-                let Some(&mut Entry { state: State::Ready(step), .. }) = self.inner.entry(id) else { return };
-                if let Some(any) = self.inner.take(&self.plan, id) {
-                    with_cell!(any, c => self.advance(c, step));
+                let Some(&mut Entry { state: State::Ready(step), at, .. }) = self.inner.entry(id) else { return };
+                let Some(mut any) = self.inner.take(&self.plan, id) else { return };
+                if at == USER && self.has_leftover() {
+                    let enough = with_cell!(&mut any, c => self.take_leftover(c));
+                    if enough {
+                        return with_cell!(any, c => self.finish_user(c));
+                    }
                 }
+                with_cell!(any, c => self.advance(c, step));
             }
             Task::Cancel(id, reason) => self.cancel(id, reason),
+            Task::Pursue(id, reason) => self.pursue(id, reason),
             Task::IoDone { node, tag, done } => self.call(node, |l, cx| l.io_done(cx, tag, done)),
             Task::Timer { node, tag, alive } => {
                 if alive.load(crate::sync::Ordering::Relaxed) {
@@ -237,7 +198,7 @@ impl Tree {
             Stop::Finished | Stop::Freed | Stop::Posted(_) | Stop::Unwind(_) => return,
         };
         if let Some(reason) = self.inner.entry(id).and_then(|e| e.cancel) {
-            self.inner.q.make().runq.push_back(Task::Cancel(id, reason));
+            self.inner.q.make().runq.push_back(Task::Pursue(id, reason));
         }
     }
 
@@ -328,7 +289,7 @@ impl Tree {
             return;
         }
         if cell.head.role == Role::Request {
-            let (node, tag) = (cell.head.origin, cell.head.tag);
+            let (node, tag) = (cell.head.origin, u32::try_from(cell.head.tag).unwrap_or_default());
             let done = match (std::mem::replace(&mut cell.head.io, IoSlot::None), cell.head.error.take()) {
                 (_, Some(e)) => IoDone::Failed(e.into()),
                 (IoSlot::Done(done), None) => *done,
@@ -345,8 +306,15 @@ impl Tree {
 
     /// An op of the user's is done: books it, then tells its owner.
     pub(super) fn finish_user<K: Kind>(&mut self, mut cell: Box<Cell<K>>) {
-        self.book(&mut cell);
         let id = cell.head.id;
+        if self.inner.entry(id).is_some_and(|e| e.recalled) {
+            match self.recalled(cell) {
+                Some(c) => cell = c,
+                None => return,
+            }
+        }
+        self.book(&mut cell);
+        self.inner.note_place(&mut cell);
         if let Some(e) = self.inner.entry(id) {
             if e.deserted {
                 cell.end = End::Gone;
@@ -376,7 +344,7 @@ impl Tree {
             }
             End::Gone | End::Own => {
                 self.inner.free_id(&self.plan, id);
-                self.inner.abandon(K::wrap(cell));
+                self.abandon(id, K::wrap(cell));
             }
         }
     }
@@ -416,141 +384,6 @@ impl Tree {
             }
             OpKind::Close => self.bury(),
             _ => {}
-        }
-    }
-
-    /// The next op whose request is to be tried, taken out.
-    pub(crate) fn next_io(&mut self) -> Option<Outing> {
-        while let Some(id) = self.inner.q.get_mut().and_then(|q| q.ios.pop_front()) {
-            let Some(entry) = self.inner.entry(id) else { continue };
-            if !matches!(entry.state, State::Io) {
-                continue;
-            }
-            if let Some(e) = self.inner.torn(id) {
-                let at = self.inner.entry(id).map_or(USER, |e| e.at);
-                self.finish_parked(id, at, Some(e));
-                self.run();
-                continue;
-            }
-            let Some(entry) = self.inner.entry(id) else { continue };
-            if let Some(cell) = entry.cell.take() {
-                entry.state = State::Out(None);
-                return Some(Outing { cell });
-            }
-        }
-        None
-    }
-
-    /// Puts an op back that was taken out but not tried.
-    pub(crate) fn put_back(&mut self, job: Outing) {
-        let id = job.cell.head().id;
-        if let Some(entry) = self.inner.entry(id) {
-            entry.state = State::Io;
-            entry.cell = Some(job.cell);
-            self.inner.q.make().ios.push_front(id);
-        }
-    }
-
-    /// An op is back from its attempt.
-    pub(crate) fn resume(&mut self, back: Back, turn: &mut Turn) {
-        turn.ops += 1;
-        with_cell!(back.cell, c => {
-            if let Some((_, n)) = kind_moved(&c) {
-                turn.bytes += n;
-            }
-            self.resume_cell(c, back.attempt);
-        });
-    }
-
-    pub(crate) fn resume_cell<K: Kind>(&mut self, mut cell: Box<Cell<K>>, attempt: Attempt) {
-        let id = cell.head.id;
-        match attempt {
-            Attempt::Go(step) => {
-                self.inner.note_progress(K::KIND);
-                self.inner.release_gates(&self.plan, id);
-                if let Some(e) = self.inner.entry(id) {
-                    e.state = State::Ready(step);
-                }
-                if let Some(e) = cell.head.error.take() {
-                    if e.kind() == ErrorKind::Panicked {
-                        self.poison_at(cell.head.at);
-                    }
-                    let place = self.inner.place(cell.head.at);
-                    cell.head.error = Some(e.at(K::KIND, || place));
-                }
-                self.advance(cell, step);
-            }
-            attempt => {
-                let cancelled = match self.inner.entry(id) {
-                    Some(e) => e.cancel,
-                    None => return,
-                };
-                if self.levels.is_empty() || cancelled.is_some() {
-                    let reason = cancelled.unwrap_or(Reason::Cancelled);
-                    self.put_away(id, K::wrap(cell), State::Io);
-                    if self.levels.is_empty() {
-                        return self.kill(id);
-                    }
-                    return self.cancel(id, reason);
-                }
-                self.wait_outside(id, cell, attempt);
-            }
-        }
-    }
-
-    /// An op that cannot go on now waits for its socket or for the pool.
-    fn wait_outside<K: Kind>(&mut self, id: OpId, cell: Box<Cell<K>>, attempt: Attempt) {
-        match attempt {
-            Attempt::Go(_) => {}
-            Attempt::Block(sock, direction) => {
-                let waiter = Waiter { core: self.inner.me.clone(), id };
-                if sock.0.arm(direction, waiter) {
-                    self.put_away(id, K::wrap(cell), State::Armed(sock, direction));
-                    self.inner.note_wait(id, K::KIND);
-                } else {
-                    self.put_away(id, K::wrap(cell), State::Io);
-                    self.inner.q.make().ios.push_back(id);
-                }
-            }
-            Attempt::Pool(job) => {
-                self.put_away(id, K::wrap(cell), State::Out(None));
-                let number = self.inner.entry(id).map_or(0, |e| {
-                    e.job = e.job.wrapping_add(1);
-                    e.job
-                });
-                let me = self.inner.me.clone();
-                self.inner.shared.pool.run(Box::new(move || {
-                    let done = catch_unwind(AssertUnwindSafe(job))
-                        .unwrap_or_else(|_| IoDone::Failed(std::io::Error::other("the closure panicked")));
-                    if let Some(core) = me.upgrade() {
-                        pool_done(&core, id, number, done);
-                    }
-                }));
-            }
-        }
-    }
-
-    fn put_away(&mut self, id: OpId, any: AnyCell, state: State) {
-        let (deadline, me) = (any.head().deadline, self.inner.me.clone());
-        let needs_timer =
-            self.inner.entry(id).is_some_and(|e| e.timer().is_none()) && deadline != crate::time::Time::NEVER;
-        let key = needs_timer.then(|| self.inner.shared.timers.deadline(deadline, me, id));
-        if let Some(e) = self.inner.entry(id) {
-            e.cell = Some(any);
-            e.state = state;
-            if let Some(key) = key {
-                e.more().timer = Some((deadline, key));
-            }
-        }
-    }
-
-    /// A socket that an op waits for is ready.
-    pub(crate) fn woken(&mut self, id: OpId) {
-        if let Some(e) = self.inner.entry(id)
-            && matches!(e.state, State::Armed(..))
-        {
-            e.state = State::Io;
-            self.inner.q.make().ios.push_back(id);
         }
     }
 
@@ -617,10 +450,6 @@ pub(super) fn leave_level<K: Kind>(cell: &mut Cell<K>, node: u8) {
     K::leave_level(&mut cell.body, node);
 }
 
-fn kind_moved<K: Kind>(cell: &Cell<K>) -> Option<(bool, usize)> {
-    K::moved(&cell.body)
-}
-
 fn call_of<K: Kind>(mut cell: Box<Cell<K>>) -> Box<dyn FnOnce()> {
     Box::new(move || {
         if let End::Call(f) = std::mem::replace(&mut cell.end, End::Own) {
@@ -629,50 +458,12 @@ fn call_of<K: Kind>(mut cell: Box<Cell<K>>) -> Box<dyn FnOnce()> {
     })
 }
 
-/// The pool is done with a request.
-fn pool_done(core: &Arc<Core>, id: OpId, number: u8, done: IoDone) {
-    let mut lane = crate::engine::post::Lane::enter(core);
-    let cancel = match lane.inner.entry(id) {
-        Some(e) if matches!(e.state, State::Out(_)) && e.job == number => e.cancel,
-        _ => return lane.leave(),
-    };
-    let plan = lane.plan.clone();
-    if let Some(mut any) = lane.inner.take(&plan, id) {
-        let head = any.head_mut();
-        let at = head.at;
-        let step = match cancel {
-            Some(reason) => {
-                head.error = Some(stopped(reason));
-                Step::Leave(at)
-            }
-            None => {
-                head.io = IoSlot::Done(Box::new(done));
-                Step::Again(at)
-            }
-        };
-        let request = head.role == Role::Request;
-        if let Some(e) = lane.inner.entry(id) {
-            e.state = State::Ready(step);
-        }
-        with_cell!(any, c => if request { lane.stopped(c, Stop::Freed) } else { lane.advance(c, step) });
-    }
-    lane.leave();
-}
-
 impl Inner {
     /// Why nothing works any more.
     pub(crate) fn dead(&self) -> Error {
         match &self.poisoned {
             Some(e) => e.clone(),
             None => Error::new(ErrorKind::Closed),
-        }
-    }
-
-    /// An op waits for its socket no longer.
-    pub(crate) fn disarm(&mut self, id: OpId) {
-        let waiter = Waiter { core: self.me.clone(), id };
-        if let Some(Entry { state: State::Armed(sock, direction), .. }) = self.entry(id) {
-            sock.0.disarm(*direction, &waiter);
         }
     }
 
@@ -692,146 +483,9 @@ impl Inner {
         }
     }
 
-    /// Counts a user's op among the outstanding ones.
-    pub(crate) fn charge<K: Kind>(&mut self, cell: &mut Cell<K>) {
-        if cell.head.charged {
-            return;
-        }
-        if let Some(side) = side_of(K::KIND) {
-            cell.head.charged = true;
-            self.sides[side].ops += 1;
-            self.sides[side].bytes += cell.head.charge;
-        }
-    }
-
-    pub(crate) fn uncharge(&mut self, kind: OpKind, bytes: usize) {
-        let Some(i) = side_of(kind) else { return };
-        self.sides[i].ops = self.sides[i].ops.saturating_sub(1);
-        self.sides[i].bytes = self.sides[i].bytes.saturating_sub(bytes);
-        self.admit_waiting(i);
-    }
-
-    #[inline]
-    fn admit_waiting(&mut self, side: usize) {
-        while let Some(id) = self.q.get().and_then(|q| q.waiting[side].front().copied()) {
-            let Some(e) = self.entry(id) else {
-                self.q.make().waiting[side].pop_front();
-                continue;
-            };
-            let (step, charge) = match (&e.state, e.cell.as_ref()) {
-                (State::Admission(step), Some(c)) => (*step, c.head().charge),
-                _ => {
-                    self.q.make().waiting[side].pop_front();
-                    continue;
-                }
-            };
-            let s = &self.sides[side];
-            if s.ops > 0 && (s.ops >= self.limits.ops || s.bytes.saturating_add(charge) > self.limits.bytes) {
-                return;
-            }
-            self.q.make().waiting[side].pop_front();
-            self.sides[side].ops += 1;
-            self.sides[side].bytes += charge;
-            if let Some(e) = self.entry(id) {
-                e.state = State::Ready(step);
-                if let Some(c) = &mut e.cell {
-                    c.head_mut().charged = true;
-                }
-            }
-            self.q.make().runq.push_back(Task::Op(id));
-        }
-    }
-
-    /// Whether a user's op may start now.
-    #[inline]
-    pub(crate) fn may_start(&self, side: usize, charge: usize) -> bool {
-        let s = &self.sides[side];
-        let nobody = self.q.get().is_none_or(|q| q.waiting[side].is_empty());
-        s.ops == 0 || (nobody && s.ops < self.limits.ops && s.bytes.saturating_add(charge) <= self.limits.bytes)
-    }
-
-    pub(crate) fn unqueue(&mut self, id: OpId) {
-        if let Some(q) = self.q.get_mut() {
-            q.waiting.iter_mut().for_each(|w| w.retain(|i| *i != id));
-        }
-    }
-
-    /// An op finished whose owner has gone: its data goes back to the top of the stack.
-    pub(crate) fn abandon(&mut self, any: AnyCell) {
-        let AnyCell::Read(mut c) = any else { return cells::keep(any) };
-        let keep = c.head.error.is_none() || c.body.got > 0;
-        if keep {
-            let done = match <Read as Kind>::outcome(&mut c) {
-                Ok(d) => d,
-                Err(f) => f.back,
-            };
-            let attrs = done.attrs.clone();
-            // A buffer may have held bytes before this read.
-            let n = done.n;
-            let chunk = if done.chunks.is_empty() {
-                let b = done.buf.freeze();
-                b.slice(b.len() - n.min(b.len())..)
-            } else {
-                done.into_bytes()
-            };
-            self.rare().leftover.push_back((Chunk::from(chunk), attrs));
-        }
-        cells::keep_read(c);
-    }
-
     pub(crate) fn has_calls(&self) -> bool {
         self.q.get().is_some_and(|q| !q.calls.is_empty())
             || self.rare.as_ref().is_some_and(|r| r.on_event.is_some() && !r.events.is_empty())
-    }
-
-    fn torn(&self, id: OpId) -> Option<Error> {
-        let failed = &self.rare.as_ref()?.failed;
-        let e = self.ops.get(id.slot as usize)?;
-        if failed.is_empty() || !matches!(e.kind, OpKind::Write) {
-            return None;
-        }
-        failed.iter().find(|f| f.node == e.at).map(|f| f.error.clone())
-    }
-
-    /// Notes that bytes moved, for idle limits.
-    pub(crate) fn note_progress(&mut self, kind: OpKind) {
-        let Some(side) = side_of(kind) else { return };
-        if self.rare.as_ref().is_some_and(|r| r.idle[side].is_some()) {
-            let now = self.shared.now();
-            self.rare().progress[side] = now;
-        }
-    }
-
-    /// An op waits for its socket: from now on the idle limit counts.
-    fn note_wait(&mut self, id: OpId, kind: OpKind) {
-        let Some(side) = side_of(kind) else { return };
-        let Some(limit) = self.rare.as_ref().and_then(|r| r.idle[side]) else { return };
-        let now = self.shared.now();
-        let rare = self.rare();
-        rare.progress[side] = rare.progress[side].max(now);
-        let at = now + limit;
-        let timer = match self.entry(id) {
-            Some(e) => e.timer(),
-            None => return,
-        };
-        // The earlier of the op's own deadline and the idle limit; the one looks after the other.
-        if timer.is_none_or(|(t, _)| t > at) {
-            if let Some((t, key)) = timer {
-                self.shared.timers.remove(t, key);
-            }
-            let key = self.shared.timers.deadline(at, self.me.clone(), id);
-            if let Some(e) = self.entry(id) {
-                e.more().timer = Some((at, key));
-            }
-        }
-    }
-}
-
-pub(crate) fn side_of(kind: OpKind) -> Option<usize> {
-    match kind {
-        OpKind::Read => Some(0),
-        OpKind::Write => Some(1),
-        _ => None,
     }
 }
 

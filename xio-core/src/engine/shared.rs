@@ -63,7 +63,7 @@ impl Shared {
             next_key: AtomicU64::new(1),
             stopped: AtomicBool::new(false),
             own_thread,
-            several_cpus: std::thread::available_parallelism().is_ok_and(|n| n.get() > 1),
+            several_cpus: crate::reactor::several_cpus(),
             turning: Mutex::new(()),
             followers: Mutex::new(Vec::new()),
         }

@@ -3,15 +3,20 @@
 //! over quiet levels.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use crate::driver::OpKind;
-use crate::engine::core::{Failed, Inner, State, Status, Step, Task, Tree};
+use crate::engine::core::{Failed, Inner, State, Status, Step, Task, Tree, Try};
 use crate::engine::pump::stopped;
 use crate::error::{Error, ErrorKind};
-use crate::handle::CloseMode;
+use crate::handle::{CLOSE_TIME, CloseMode};
 use crate::level::{Cancel, Reason};
 use crate::op::{AnyCell, Cell, Close, Kind, OpId, Role, with_cell};
 use crate::plan::USER;
+use crate::time::Time;
+
+/// After its time a close is an abort; so much later it is over.
+const FORCED: Duration = Duration::from_millis(500);
 
 impl Tree {
     /// The levels are done for: they go as soon as the lock is free. What is still about fails.
@@ -37,13 +42,7 @@ impl Tree {
             }
             rare.inboxes.clear();
         }
-        let ids: Vec<OpId> = self
-            .inner
-            .ops
-            .iter()
-            .filter(|(_, e)| !matches!(e.state, State::Finished))
-            .map(|(slot, e)| OpId { slot: u32::try_from(slot).unwrap_or(u32::MAX), generation: e.generation })
-            .collect();
+        let ids: Vec<OpId> = self.inner.ids(|e| !matches!(e.state, State::Finished)).collect();
         for id in ids {
             self.kill(id);
         }
@@ -102,14 +101,11 @@ impl Tree {
         let plan = self.plan.clone();
         let ids: Vec<OpId> = self
             .inner
-            .ops
-            .iter()
-            .filter(|(_, e)| {
+            .ids(|e| {
                 plan.within(e.at, node)
                     && e.origin < node
                     && !matches!(e.kind, OpKind::Close | OpKind::Open | OpKind::Listen)
             })
-            .map(|(slot, e)| OpId { slot: u32::try_from(slot).unwrap_or(u32::MAX), generation: e.generation })
             .collect();
         for id in ids {
             self.stop_parked(id, error.clone());
@@ -125,7 +121,16 @@ impl Tree {
             }
             return;
         }
+        if entry.recalled {
+            entry.more().withdrawn = Some(reason);
+        }
         entry.cancel = Some(reason);
+        self.pursue(id, reason);
+    }
+
+    /// Stops an op wherever it is.
+    pub(super) fn pursue(&mut self, id: OpId, reason: Reason) {
+        let Some(entry) = self.inner.entry(id) else { return };
         if let State::Held(node) = entry.state {
             let mut answer = Cancel::Take;
             self.call(node, |l, cx| answer = l.cancel(cx, id, reason));
@@ -191,13 +196,8 @@ impl Tree {
 
     /// Ops that were made to serve this one go with it.
     fn cancel_servants(&mut self, id: OpId) {
-        let servants: Vec<OpId> = self
-            .inner
-            .ops
-            .iter()
-            .filter(|(_, e)| e.origin != USER && e.cell.as_ref().is_some_and(|c| c.head().serves == id))
-            .map(|(slot, e)| OpId { slot: u32::try_from(slot).unwrap_or(u32::MAX), generation: e.generation })
-            .collect();
+        let servants: Vec<OpId> =
+            self.inner.ids(|e| e.origin != USER && e.cell.as_ref().is_some_and(|c| c.head().serves == id)).collect();
         for s in servants {
             self.inner.q.make().runq.push_back(Task::Cancel(s, Reason::Cancelled));
         }
@@ -235,9 +235,7 @@ impl Tree {
         let plan = self.plan.clone();
         let ids: Vec<OpId> = self
             .inner
-            .ops
-            .iter()
-            .filter(|(_, e)| {
+            .ids(|e| {
                 let mine = (from_user && e.origin == USER)
                     || (node != crate::plan::END
                         && plan.within(e.at, node)
@@ -249,7 +247,6 @@ impl Tree {
                 };
                 mine && stops && e.cancel.is_none() && !matches!(e.state, State::Finished)
             })
-            .map(|(slot, e)| OpId { slot: u32::try_from(slot).unwrap_or(u32::MAX), generation: e.generation })
             .collect();
         for id in ids {
             self.inner.q.make().runq.push_back(Task::Cancel(id, Reason::Cancelled));
@@ -259,7 +256,10 @@ impl Tree {
     /// The time for an orderly close is over.
     fn force_close(&mut self, id: OpId) {
         match self.inner.entry(id).and_then(|e| e.cell.as_mut()) {
-            Some(AnyCell::Close(c)) if c.body.mode != CloseMode::Abort => c.body.mode = CloseMode::Abort,
+            Some(AnyCell::Close(c)) if c.body.mode != CloseMode::Abort => {
+                c.body.mode = CloseMode::Abort;
+                c.body.late = true;
+            }
             _ => {
                 // Even that did not help: somebody holds on to an op, or never answers.
                 let e = Error::new(ErrorKind::TimedOut).detail("the close was forced");
@@ -267,7 +267,7 @@ impl Tree {
                 return self.bury();
             }
         }
-        let again = self.inner.shared.now() + std::time::Duration::from_millis(500);
+        let again = self.inner.shared.now() + FORCED;
         let key = self.inner.shared.timers.deadline(again, self.inner.me.clone(), id);
         let Some(entry) = self.inner.entry(id) else { return };
         entry.more().timer = Some((again, key));
@@ -313,6 +313,10 @@ impl Tree {
         close.head.at = origin;
         close.head.own_branch = branch;
         close.head.serves = id;
+        // The open's time is over soon, or a level may never answer: then what is left is dropped.
+        let now = self.inner.shared.now();
+        let open = self.inner.entry(id).and_then(|e| e.cell.as_ref()).map_or(Time::NEVER, |c| c.head().deadline);
+        close.head.deadline = (open.max(now).min(now + CLOSE_TIME)) + FORCED;
         let first = self.plan.branch_entry(OpKind::Close, origin, branch).unwrap_or(crate::plan::END);
         self.advance(close, Step::Enter(first));
     }
@@ -330,12 +334,14 @@ impl Inner {
 
     /// Whether nothing of the levels above, and nothing of its own, is in or below this level.
     pub(crate) fn quiet(&self, plan: &crate::plan::Plan, node: u8) -> bool {
-        self.ops.iter().all(|(_, e)| {
-            matches!(e.kind, OpKind::Close)
-                || matches!(e.state, State::Finished)
-                || e.origin > node
-                || !plan.within(e.at, node)
-        })
+        let tried = |t: &Try| t.at != USER && plan.within(t.at, node);
+        !self.tries.iter().any(tried)
+            && self.ops.iter().all(|(_, e)| {
+                matches!(e.kind, OpKind::Close)
+                    || matches!(e.state, State::Finished)
+                    || e.origin > node
+                    || !plan.within(e.at, node)
+            })
     }
 
     /// Whether nothing of this level's own is below it.
@@ -348,18 +354,22 @@ impl Inner {
     /// Whether writes are on their way to this level, or at it, that a flush or shutdown entering it
     /// must not overtake. What a level holds is that level's own to send on.
     pub(crate) fn writes_ahead(&self, plan: &crate::plan::Plan, node: u8, origin: u8) -> bool {
-        self.ops.iter().any(|(_, e)| {
-            matches!(e.kind, OpKind::Write)
-                && e.at > origin
-                && !matches!(e.state, State::Held(_) | State::Finished | State::Admission(_))
-                && (node == crate::plan::END || plan.within(node, e.at))
-        }) || (origin == USER && self.q.get().is_some_and(|q| !q.waiting[1].is_empty()))
+        let ahead = |at: u8| at > origin && (node == crate::plan::END || plan.within(node, at));
+        ahead(self.tries[1].at)
+            || self.ops.iter().any(|(_, e)| {
+                matches!(e.kind, OpKind::Write)
+                    && !matches!(e.state, State::Held(_) | State::Finished | State::Admission(_))
+                    && ahead(e.at)
+            })
+            || (origin == USER && self.q.get().is_some_and(|q| !q.waiting[1].is_empty()))
     }
 
     /// Whether the user has nothing outstanding.
     pub(crate) fn quiet_user(&self) -> bool {
-        self.ops
-            .iter()
-            .all(|(_, e)| matches!(e.kind, OpKind::Close) || matches!(e.state, State::Finished) || e.origin != USER)
+        self.tries.iter().all(|t| t.at == USER)
+            && self
+                .ops
+                .iter()
+                .all(|(_, e)| matches!(e.kind, OpKind::Close) || matches!(e.state, State::Finished) || e.origin != USER)
     }
 }

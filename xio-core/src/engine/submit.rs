@@ -9,17 +9,19 @@ use std::time::Instant;
 
 use crate::driver::OpKind;
 use crate::engine::cells;
-use crate::engine::core::{Core, Failed, State, Status, Step, Tree};
+use crate::engine::core::{Core, Failed, Inner, State, Status, Step, Tree};
 use crate::engine::end::End;
+use crate::engine::limit::side_of;
 use crate::engine::post::{Lane, before_wait, defers};
 use crate::engine::pump::{Attempt, attempt, stopped};
-use crate::engine::run::side_of;
+use crate::engine::shared::Shared;
 use crate::engine::walk::Stop;
 use crate::engine::{may_block, turn_or_wait};
 use crate::error::{Error, ErrorKind};
 use crate::io::{Direction, Io, Sock};
 use crate::level::Reason;
 use crate::op::{Cell, IoSlot, Kind, OpId};
+use crate::plan::USER;
 use crate::reactor::Bell;
 use crate::sync::{Arc, Ordering};
 use crate::time::Time;
@@ -30,8 +32,8 @@ pub(crate) enum Started<K: Kind> {
     Parked(OpId),
 }
 
-/// Blocking reads that look before they try, after one that had to wait.
-const SLOW_READS: u8 = 16;
+/// Time that a blocking caller must have for its first attempt to wait a moment.
+const PATIENT: std::time::Duration = std::time::Duration::from_millis(50);
 
 /// A blocking caller's own wait.
 pub(crate) struct Waiting {
@@ -66,16 +68,17 @@ pub(crate) fn start<'a, K: Kind>(
             lane.leave();
             return Started::Parked(id);
         }
-        if K::KIND == OpKind::Read
-            && lane.inner.rare.as_ref().is_some_and(|r| !r.leftover.is_empty())
-            && lane.take_leftover(&mut cell)
-        {
+        if K::KIND == OpKind::Read && lane.has_leftover() && lane.take_leftover(&mut cell) {
             lane.leave();
             return Started::Done(cell);
         }
     }
     match K::KIND {
-        OpKind::Ready if lane.has_leftover(&cell) => {
+        OpKind::Ready if K::direction(&cell.body) == Some(Direction::Read) && lane.has_leftover() => {
+            lane.leave_quiet();
+            return Started::Done(cell);
+        }
+        OpKind::Accept if lane.inner.rare.is_some() && lane.take_link(&mut cell) => {
             lane.leave_quiet();
             return Started::Done(cell);
         }
@@ -83,13 +86,23 @@ pub(crate) fn start<'a, K: Kind>(
         OpKind::Shutdown => lane.inner.shut = true,
         _ => {}
     }
+    let mut tried = false;
     loop {
         match lane.walk_caught(&mut cell, step) {
             Stop::Finished => {
+                if lane.must_go_back(&mut cell, tried) {
+                    let id = cell.head.id;
+                    set_bell(&mut cell, waiting);
+                    lane.finish_user(cell);
+                    lane.leave();
+                    return Started::Parked(id);
+                }
                 lane.book(&mut cell);
                 let id = std::mem::replace(&mut cell.head.id, OpId::NONE);
                 if !id.is_none() {
                     lane.free_id(id);
+                } else if tried {
+                    lane.inner.after_try();
                 }
                 if lane.inner.nothing_to_do() {
                     lane.leave_quiet();
@@ -99,31 +112,52 @@ pub(crate) fn start<'a, K: Kind>(
                 return Started::Done(cell);
             }
             Stop::Io | Stop::Work if waiting.is_none() && defers() => return park(lane, cell, Stop::Io),
-            Stop::Io | Stop::Work => {
-                let id = lane.go_out(&mut cell);
-                // The last reads had to wait, so this one probably has to: look before the attempt.
-                let slow = waiting.filter(|_| K::KIND == OpKind::Read && lane.inner.slow_reads > 0);
-                if let Some(w) = slow {
-                    lane.inner.slow_reads -= 1;
-                    lane.listen_for::<K>(id, w);
-                }
-                let slow = slow.is_some();
+            Stop::Io if lane.may_try(&cell) => {
+                let side = usize::from(K::KIND == OpKind::Write);
+                lane.inner.charge(&mut cell);
+                lane.inner.tries[side].at = cell.head.at;
+                tried = true;
                 if lane.inner.nothing_to_do() {
                     lane.leave_quiet();
                 } else {
                     lane.leave();
                 }
-                match pump(core, &mut cell, id, waiting, slow) {
+                let patient = K::KIND == OpKind::Read && waiting.is_some_and(|w| w.has_patience(&core.shared));
+                let attempt = attempt(&core.shared, &mut cell, patient);
+                lane = Lane::enter(core);
+                let stop = std::mem::take(&mut lane.inner.tries[side]).stop;
+                match attempt {
+                    Attempt::Go(s) => step = lane.back(&mut cell, s),
+                    _ if lane.levels.is_empty() => {
+                        let at = cell.head.at;
+                        cell.head.error = Some(lane.inner.dead());
+                        step = lane.back(&mut cell, Step::Leave(at));
+                    }
+                    attempt => {
+                        let id = lane.must_wait(&mut cell, stop);
+                        match pump(core, &mut cell, id, waiting, Some((lane, attempt))) {
+                            Pumped::On(l, s) => {
+                                lane = l;
+                                step = s;
+                            }
+                            Pumped::Park(l, attempt) => return park_out(l, cell, waiting, attempt),
+                        }
+                    }
+                }
+            }
+            Stop::Io | Stop::Work => {
+                let id = lane.go_out(&mut cell);
+                if lane.inner.nothing_to_do() {
+                    lane.leave_quiet();
+                } else {
+                    lane.leave();
+                }
+                match pump(core, &mut cell, id, waiting, None) {
                     Pumped::On(l, s) => {
                         lane = l;
                         step = s;
                     }
-                    Pumped::Park(mut l, attempt) => {
-                        set_bell(&mut cell, waiting);
-                        l.resume_cell(cell, attempt);
-                        l.leave();
-                        return Started::Parked(id);
-                    }
+                    Pumped::Park(l, attempt) => return park_out(l, cell, waiting, attempt),
                 }
             }
             other => {
@@ -145,6 +179,20 @@ fn park<K: Kind>(mut lane: Lane<'_>, mut cell: Box<Cell<K>>, stop: Stop) -> Star
     Started::Parked(id)
 }
 
+/// Leaves an op that is out to the engine.
+fn park_out<K: Kind>(
+    mut lane: Lane<'_>,
+    mut cell: Box<Cell<K>>,
+    waiting: Option<&Waiting>,
+    attempt: Attempt,
+) -> Started<K> {
+    let id = cell.head.id;
+    set_bell(&mut cell, waiting);
+    lane.resume_cell(cell, attempt);
+    lane.leave();
+    Started::Parked(id)
+}
+
 fn set_bell<K: Kind>(cell: &mut Cell<K>, waiting: Option<&Waiting>) {
     if let Some(w) = waiting {
         cell.end = End::Wait(Some(w.bell().clone()));
@@ -156,38 +204,40 @@ enum Pumped<'a> {
     Park(Lane<'a>, Attempt),
 }
 
-/// Does an op's I/O on the caller's own thread, as far as it goes.
+/// Does an op's I/O on the caller's own thread, as far as it goes. `tried`: what an attempt came to that
+/// was made before.
 fn pump<'a, K: Kind>(
     core: &'a Arc<Core>,
     cell: &mut Cell<K>,
     id: OpId,
     waiting: Option<&Waiting>,
-    mut slow: bool,
+    tried: Option<(Lane<'a>, Attempt)>,
 ) -> Pumped<'a> {
     let shared = &core.shared;
+    let mut known = None;
+    if let Some((lane, attempt)) = tried {
+        if waiting.is_none() {
+            return Pumped::Park(lane, attempt);
+        }
+        // Others may have waited for the attempt.
+        if lane.inner.nothing_to_do() {
+            lane.leave_quiet();
+        } else {
+            lane.leave();
+        }
+        known = Some(attempt);
+    }
     // Whether a cancel can ring this thread.
-    let mut listening = slow;
-    let mut tries = 0;
+    let mut listening = false;
     let mut spin_until: Option<Instant> = None;
     loop {
-        if slow {
-            slow = false;
-            if let (Some(w), IoSlot::Ask(Io::Recv(sock))) = (waiting, &cell.head.io) {
-                let sock = sock.clone();
-                if sock.0.spin().is_zero() {
-                    if let Some(back) = wait_here(core, cell, id, w, &sock, Direction::Read) {
-                        return back;
-                    }
-                    tries = 1;
-                }
-            }
-        }
-        match attempt(shared, cell) {
+        let attempt = match known.take() {
+            Some(a) => a,
+            None => attempt(shared, cell, false),
+        };
+        match attempt {
             Attempt::Go(step) => {
                 let mut lane = Lane::enter(core);
-                if K::KIND == OpKind::Read && tries == 0 {
-                    lane.inner.slow_reads = 0;
-                }
                 let step = lane.come_back(cell, id, step);
                 return Pumped::On(lane, step);
             }
@@ -208,12 +258,8 @@ fn pump<'a, K: Kind>(
                 if !shared.own_thread {
                     return Pumped::Park(Lane::enter(core), Attempt::Block(sock, direction));
                 }
-                tries += 1;
                 if !std::mem::replace(&mut listening, true) {
                     let mut lane = Lane::enter(core);
-                    if K::KIND == OpKind::Read {
-                        lane.inner.slow_reads = SLOW_READS;
-                    }
                     if lane.listen_for::<K>(id, w) {
                         w.bell().ring();
                     }
@@ -250,30 +296,47 @@ fn wait_here<'a, K: Kind>(
     }
     let mut lane = Lane::enter(core);
     let asked = lane.inner.entry(id).map_or(Some(Reason::Cancelled), |e| e.cancel);
-    let reason = match (asked, late) {
-        (Some(r), _) => r,
-        (None, true) => Reason::TimedOut,
-        (None, false) => {
-            lane.leave();
-            return None;
-        }
-    };
     let at = cell.head.at;
-    if lane.levels.is_empty() {
-        cell.head.error = Some(lane.inner.dead());
-    } else {
-        lane.tear(cell);
-        cell.head.error = Some(stopped(reason));
-    }
+    let error = match (asked, late) {
+        _ if lane.levels.is_empty() => lane.inner.dead(),
+        (Some(reason), _) => stopped(reason),
+        (None, true) => stopped(Reason::TimedOut),
+        // A level on its way may have given itself up.
+        (None, false) => match lane.inner.given_up(&lane.plan, K::KIND, at, cell.head.origin) {
+            Some((_, e)) => e,
+            None => {
+                lane.leave();
+                return None;
+            }
+        },
+    };
+    lane.tear(cell);
+    cell.head.error = Some(error);
     K::leave_level(&mut cell.body, at);
     let step = lane.come_back(cell, id, Step::Leave(at));
     Some(Pumped::On(lane, step))
 }
 
 impl Waiting {
+    /// Whether the caller may wait a moment where nothing can ring it: it waits on this thread alone
+    /// anyway, and its time is not up by then.
+    fn has_patience(&self, shared: &Shared) -> bool {
+        shared.own_thread && !defers() && (self.until == Time::NEVER || self.until.since(shared.now()) > PATIENT)
+    }
+
     /// This thread's bell, fetched when the caller first has to wait.
     fn bell(&self) -> &Arc<Bell> {
         self.bell.get_or_init(Bell::mine)
+    }
+}
+
+impl Inner {
+    /// Whoever waited for a try to end goes on.
+    #[inline]
+    fn after_try(&mut self) {
+        if self.q.get().is_some_and(|q| !q.barriers.is_empty()) {
+            self.recheck_barriers();
+        }
     }
 }
 
@@ -343,6 +406,40 @@ impl Tree {
         }
     }
 
+    /// Whether an op's request can be tried at once, before the op has a number.
+    fn may_try<K: Kind>(&self, cell: &Cell<K>) -> bool {
+        let Some(side) = side_of(K::KIND) else { return false };
+        cell.head.id.is_none()
+            && self.inner.tries[side].at == USER
+            && matches!(cell.head.io, IoSlot::Ask(Io::Recv(_) | Io::Send(_)))
+    }
+
+    /// An op that was tried has to wait: it gets its number, and what was asked of it meanwhile holds.
+    fn must_wait<K: Kind>(&mut self, cell: &mut Cell<K>, stop: bool) -> OpId {
+        let id = self.go_out(cell);
+        if stop && let Some(e) = self.inner.entry(id) {
+            e.cancel = Some(Reason::Cancelled);
+        }
+        if K::KIND == OpKind::Read && self.has_leftover() {
+            self.call_back(id);
+        }
+        self.inner.after_try();
+        id
+    }
+
+    /// Whether a read that is up has to start again, behind bytes that fell back while it was out.
+    fn must_go_back<K: Kind>(&mut self, cell: &mut Cell<K>, tried: bool) -> bool {
+        if !cell.head.id.is_none() {
+            return self.inner.entry(cell.head.id).is_some_and(|e| e.recalled);
+        }
+        if !tried || K::KIND != OpKind::Read || !self.has_leftover() {
+            return false;
+        }
+        cell.head.id = self.inner.new_id(K::KIND, USER, USER, State::Finished);
+        self.call_back(cell.head.id);
+        true
+    }
+
     fn free_id(&mut self, id: OpId) {
         let Self { plan, inner, .. } = self;
         inner.free_id(plan, id);
@@ -352,10 +449,16 @@ impl Tree {
     fn come_back<K: Kind>(&mut self, cell: &mut Cell<K>, id: OpId, step: Step) -> Step {
         let Self { plan, inner, .. } = self;
         inner.release_gates(plan, id);
-        inner.note_progress(K::KIND);
         if let Some(e) = inner.entry(id) {
             e.state = State::Ready(step);
         }
+        self.back(cell, step)
+    }
+
+    /// What a request came to is booked.
+    #[inline]
+    fn back<K: Kind>(&mut self, cell: &mut Cell<K>, step: Step) -> Step {
+        self.inner.note_progress(K::KIND);
         if let Some(e) = cell.head.error.take() {
             if e.kind() == ErrorKind::Panicked {
                 self.poison_at(cell.head.at);
@@ -364,35 +467,6 @@ impl Tree {
             cell.head.error = Some(e.at(K::KIND, || place));
         }
         step
-    }
-
-    /// Whether a wait for readiness need not wait, for bytes were put back.
-    fn has_leftover<K: Kind>(&self, cell: &Cell<K>) -> bool {
-        K::direction(&cell.body) == Some(Direction::Read)
-            && self.inner.rare.as_ref().is_some_and(|r| !r.leftover.is_empty())
-    }
-
-    /// Gives a new reader what came for one who had gone. Whether that is enough.
-    fn take_leftover<K: Kind>(&mut self, cell: &mut Cell<K>) -> bool {
-        let borders = self.plan.unit.has_borders();
-        let Some(rare) = &mut self.inner.rare else { return false };
-        let Some(body) = K::read_body(&mut cell.body) else { return false };
-        while let Some((mut chunk, attrs)) = rare.leftover.pop_front() {
-            let len = chunk.len();
-            body.put_chunk(&mut chunk);
-            cell.head.attrs = attrs.clone();
-            if !chunk.is_empty() {
-                rare.leftover.push_front((chunk, attrs));
-                if borders {
-                    cell.head.error = Some(Error::new(ErrorKind::Truncated { len }));
-                }
-                return true;
-            }
-            if borders || body.room() == 0 || body.wanted() == 0 {
-                return true;
-            }
-        }
-        false
     }
 
     /// A write that stops half way on a stack with borders tears the message it was in.
@@ -473,6 +547,8 @@ fn wait_parked<K: Kind>(core: &Arc<Core>, id: OpId, w: &Waiting) -> Box<Cell<K>>
             lane.leave();
             return cell;
         }
+        // One that was called back after its bell had rung needs it again.
+        lane.set_bell::<K>(id, w);
         let late = until != Time::NEVER && core.shared.now() >= until;
         if late {
             until = Time::NEVER;
@@ -637,10 +713,18 @@ impl Tree {
         }
     }
 
+    fn set_bell<K: Kind>(&mut self, id: OpId, w: &Waiting) {
+        let Some(entry) = self.inner.entry(id) else { return };
+        if let Some(mut cell) = entry.cell.take().and_then(K::unwrap) {
+            set_bell(&mut cell, Some(w));
+            entry.cell = Some(K::wrap(cell));
+        }
+    }
+
     /// The owner of an op has gone.
     fn desert<K: Kind>(&mut self, id: OpId) -> Option<End<K>> {
         if let Some(cell) = self.collect::<K>(id) {
-            self.inner.abandon(K::wrap(cell));
+            self.abandon(id, K::wrap(cell));
             return None;
         }
         let mut old = None;

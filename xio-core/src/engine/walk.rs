@@ -147,6 +147,7 @@ pub(crate) fn walk<K: Kind, S: Stats>(tree: &mut Tree, cell: &mut Cell<K>, step:
             at = above;
             cell.head.at = at;
             cx.node = at;
+            K::come_up(&mut cell.body, at);
             S::up(&mut *cx.inner, at);
             let act = K::up(&mut *levels[usize::from(at) - 1], &mut cx, Op::new(cell)).act;
             if cx.inner.q.get().is_some_and(|q| !q.posts.is_empty()) {
@@ -269,6 +270,7 @@ fn own<K: Kind>(levels: &mut [Box<dyn crate::level::Level>], cx: &mut Cx<'_>, ce
         return Next::Leave(node);
     }
     cx.node = node;
+    K::come_up(&mut cell.body, node);
     let act = K::own(&mut *levels[usize::from(node) - 1], cx, Op::new(cell)).act;
     if cx.inner.q.get().is_some_and(|q| !q.posts.is_empty()) {
         return Next::Stop(Stop::Posted(Step::Acted { node, act, phase: Phase::Own }));

@@ -29,6 +29,10 @@ use crate::time::Time;
 
 /// Most pieces one sendmsg takes.
 const IOV_MAX: usize = 1024;
+/// Two pieces together as short as this are copied into one run before they are sent.
+const SHORT: usize = 128;
+/// How everything is sent: no signal where the peer is gone, and no wait.
+const SEND: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
 /// Events fetched in one go.
 const EVENTS: usize = 256;
 /// Epoll's number for the eventfd.
@@ -60,7 +64,24 @@ struct Stream {
     drained: [AtomicU32; 2],
     waiters: Mutex<[Waiters; 2]>,
     spin: AtomicU64,
+    /// Whether it can wait in a receive; see [`Patience`].
+    patience: AtomicU32,
 }
+
+/// What is known of a socket's patience. Attempts say themselves that they do not wait; so the socket
+/// may be a blocking one, and a receive that is to wait a moment is one plain receive with a time limit.
+enum Patience {}
+
+impl Patience {
+    const UNKNOWN: u32 = 0;
+    /// It blocks, and gives up after [`PATIENCE`].
+    const HAS: u32 = 1;
+    /// It is not ours to change, or does not let itself be changed.
+    const NONE: u32 = 2;
+}
+
+/// How long a patient receive waits; the system rounds it up to its tick.
+const PATIENCE: Duration = Duration::from_millis(1);
 
 impl Epoll {
     pub(crate) fn new() -> io::Result<Self> {
@@ -90,6 +111,7 @@ impl Set {
             drained: Default::default(),
             waiters: Mutex::new([Waiters::new(), Waiters::new()]),
             spin: AtomicU64::new(spin),
+            patience: AtomicU32::new(Patience::UNKNOWN),
         })
     }
 }
@@ -143,7 +165,6 @@ impl Reactor for Epoll {
 
     fn adopt(&self, fd: OwnedFd, options: &SocketOptions) -> io::Result<Connected> {
         let socket = socket2::Socket::from(fd);
-        socket.set_nonblocking(true)?;
         if socket.r#type()? != socket2::Type::STREAM {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "the descriptor is not a stream socket"));
         }
@@ -151,7 +172,10 @@ impl Reactor for Epoll {
             apply(&socket, options)?;
         }
         let (local, peer) = ends(&socket);
-        Ok(Connected::new(Sock(self.shared.stream(socket.into(), options.spin)), local, peer))
+        let stream = self.shared.stream(socket.into(), options.spin);
+        // Others may hold the same socket: its mode is theirs, too.
+        stream.patience.store(Patience::NONE, Ordering::Relaxed);
+        Ok(Connected::new(Sock(stream), local, peer))
     }
 
     fn wait(&self, timeout: Option<Duration>, ready: &mut Vec<Waiter>) -> io::Result<()> {
@@ -230,6 +254,21 @@ impl Stream {
         Ok(())
     }
 
+    /// Makes a receive wait a moment, once. Whether it does.
+    fn has_patience(&self) -> bool {
+        match self.patience.load(Ordering::Relaxed) {
+            Patience::HAS => true,
+            Patience::NONE => false,
+            _ => {
+                let s = self.socket();
+                let set = s.set_read_timeout(Some(PATIENCE)).and_then(|()| s.set_nonblocking(false));
+                let now = if set.is_ok() { Patience::HAS } else { Patience::NONE };
+                self.patience.store(now, Ordering::Relaxed);
+                set.is_ok()
+            }
+        }
+    }
+
     fn socket(&self) -> socket2::SockRef<'_> {
         socket2::SockRef::from(&self.fd)
     }
@@ -248,6 +287,16 @@ impl Drop for Stream {
 impl Socket for Stream {
     fn recv(&self, room: &mut Room<'_>) -> io::Result<usize> {
         self.attempt(Direction::Read, || {
+            room.fill(|to| rustix::net::recv(&self.fd, to, RecvFlags::DONTWAIT).map(|((init, _), _)| init))
+                .map_err(Into::into)
+        })
+    }
+
+    fn recv_patiently(&self, room: &mut Room<'_>) -> io::Result<usize> {
+        if self.spin.load(Ordering::Relaxed) != 0 || !self.has_patience() {
+            return self.recv(room);
+        }
+        self.attempt(Direction::Read, || {
             room.fill(|to| rustix::net::recv(&self.fd, to, RecvFlags::empty()).map(|((init, _), _)| init))
                 .map_err(Into::into)
         })
@@ -255,7 +304,15 @@ impl Socket for Stream {
 
     fn send(&self, pieces: &[Piece], skip: usize) -> io::Result<usize> {
         self.attempt(Direction::Write, || match pieces {
-            [one] => Ok(rustix::net::send(&self.fd, &one[skip.min(one.len())..], SendFlags::NOSIGNAL)?),
+            [one] => Ok(rustix::net::send(&self.fd, &one[skip.min(one.len())..], SEND)?),
+            // A plain send of a short copy costs less than a list of pieces.
+            [head, body] if skip == 0 && head.len() + body.len() <= SHORT => {
+                let mut run = [0; SHORT];
+                let (h, rest) = run.split_at_mut(head.len());
+                h.copy_from_slice(head);
+                rest[..body.len()].copy_from_slice(body);
+                Ok(rustix::net::send(&self.fd, &run[..head.len() + body.len()], SEND)?)
+            }
             many => {
                 let mut skip = skip;
                 let mut parts: SmallVec<[io::IoSlice<'_>; 4]> = SmallVec::new();
@@ -271,7 +328,7 @@ impl Socket for Stream {
                     }
                 }
                 let mut none = SendAncillaryBuffer::default();
-                Ok(rustix::net::sendmsg(&self.fd, &parts, &mut none, SendFlags::NOSIGNAL)?)
+                Ok(rustix::net::sendmsg(&self.fd, &parts, &mut none, SEND)?)
             }
         })
     }
@@ -371,6 +428,14 @@ impl Socket for Stream {
     fn prepare(&self, options: &SocketOptions) -> io::Result<()> {
         self.spin.store(nanos(options.spin), Ordering::Relaxed);
         apply(&self.socket(), options)
+    }
+}
+
+/// Whether the machine has several CPUs, whatever those are that this thread may run on.
+pub(crate) fn several_cpus() -> bool {
+    match std::fs::read_to_string("/sys/devices/system/cpu/online") {
+        Ok(s) => s.contains(['-', ',']),
+        Err(_) => std::thread::available_parallelism().is_ok_and(|n| n.get() > 1),
     }
 }
 

@@ -14,7 +14,7 @@ use std::sync::Weak;
 use std::time::Duration;
 
 pub use bell::Bell;
-pub(crate) use epoll::Epoll;
+pub(crate) use epoll::{Epoll, several_cpus};
 pub use sim::{AcceptFault, Sim, SimConfig};
 
 use crate::engine::core::Core;

@@ -1,101 +1,25 @@
-//! What a user holds of an open stack: [`Handle`], and the calls that open, read, write and close.
-//! Invariant: one submission type a kind of op, three endings each: `.wait()`, `.await`, `.then(f)`.
+//! The ops a user asks of a handle: reads, writes, flush, shutdown, ready, close, each to be ended with
+//! `.wait()`, `.await` or `.then(f)`. Invariant: a call does nothing until it is ended, and gives its
+//! buffers back on every outcome.
 
-use std::fmt;
-use std::future::{Future, IntoFuture};
-use std::pin::Pin;
+use std::future::IntoFuture;
 use std::time::Duration;
 
 use bytes::BytesMut;
 
+use super::{CLOSE_TIME, CloseMode, Handle};
 use crate::attr::{OpAttr, OpAttrs};
 use crate::buffer::{LentMut, LentSlice, Pieces, Target, WriteBuf};
-use crate::caps::Caps;
-use crate::cntl::{Cntl, Command};
-use crate::contact::Contact;
-use crate::cx::{Cx, Event};
-use crate::driver::{LinkPart, OpKind, Role};
 use crate::engine::cells;
 use crate::engine::core::{Core, Tree};
-use crate::engine::end::{End, Failed, ReadDone, WriteDone};
-use crate::engine::post::{Lane, Post, post};
-use crate::engine::submit::{OpFuture, Ticket, block, call, start};
-use crate::engine::{Engine, may_block};
+use crate::engine::end::{Failed, ReadDone, WriteDone};
+use crate::engine::may_block;
+use crate::engine::submit::{OpFuture, Ticket, block, call};
 use crate::error::{Error, ErrorKind};
 use crate::io::Direction;
-use crate::op::{Cell, Close, Flush, Kind, Listen, Open, Read, Ready, Shutdown, Write};
-use crate::server::Server;
-use crate::stack::Stack;
-use crate::stats::Counts;
+use crate::op::{Cell, Close, Flush, Kind, Read, Ready, Shutdown, Write};
 use crate::sync::Arc;
 use crate::time::Time;
-
-/// Outstanding ops a handle and direction, unless the open says otherwise.
-pub const MAX_OPS: u32 = 64;
-/// Outstanding bytes a handle and direction, unless the open says otherwise.
-pub const MAX_BYTES: usize = 1 << 20;
-/// Time an orderly close has before it is forced, unless the close says otherwise.
-pub const CLOSE_TIME: Duration = Duration::from_secs(5);
-
-/// How to close.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum CloseMode {
-    /// Outstanding reads are cancelled, writes still go out.
-    #[default]
-    Graceful,
-    /// Everything outstanding is cancelled; a transport that can resets the connection.
-    Abort,
-    /// Waits for everything outstanding.
-    Keep,
-}
-
-/// How a handle is set up, beside its stack.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Setup {
-    pub(crate) max_ops: u32,
-    pub(crate) max_bytes: usize,
-    pub(crate) idle: [Option<Duration>; 2],
-    pub(crate) stats: bool,
-}
-
-impl Default for Setup {
-    fn default() -> Self {
-        Self { max_ops: MAX_OPS, max_bytes: MAX_BYTES, idle: [None, None], stats: false }
-    }
-}
-
-/// An open stack. Cheap to clone, `Send` and `Sync`; with the last clone it closes by itself.
-#[derive(Clone)]
-pub struct Handle(pub(crate) Arc<Owner>);
-
-/// The users' hold on a handle or server.
-pub(crate) struct Owner {
-    pub(crate) core: Arc<Core>,
-    pub(crate) engine: Engine,
-}
-
-impl Drop for Owner {
-    fn drop(&mut self) {
-        self.core.shared.keep(self.core.clone());
-        post(self.core.clone(), Post::LastUser);
-    }
-}
-
-/// Closes a handle nobody holds any more.
-pub(crate) fn close_unheld(core: &Arc<Core>) {
-    let lane = Lane::enter(core);
-    if lane.levels.is_empty() {
-        let kept = lane.inner.shared.release(core.key);
-        lane.leave();
-        drop(kept);
-        return;
-    }
-    let mut cell = Cell::<Close>::boxed();
-    cell.end = End::Gone;
-    cell.head.deadline = lane.inner.shared.now() + CLOSE_TIME;
-    // Already closing: the close under way lets it go.
-    let _ = start(core, lane, cell, false, None);
-}
 
 impl Handle {
     /// Reads into the free room of `buf`, which comes back with the bytes appended.
@@ -135,7 +59,8 @@ impl Handle {
         PlainCall::new(CallBase::new(self))
     }
 
-    /// Waits until a read or write would move something.
+    /// Waits until a read or write would move something. Several waits for the same thing may end in any
+    /// order.
     pub fn ready(&self, direction: Direction) -> PlainCall<'_, Ready> {
         PlainCall::new(CallBase { direction, ..CallBase::new(self) })
     }
@@ -143,94 +68,6 @@ impl Handle {
     /// Closes the handle for all its clones.
     pub fn close(&self) -> CloseCall<'_> {
         CloseCall { call: CallBase { deadline: Some(CLOSE_TIME), ..CallBase::new(self) }, mode: CloseMode::Graceful }
-    }
-
-    /// What the stack gives.
-    pub fn caps(&self) -> Caps {
-        self.stack().caps().clone()
-    }
-
-    /// The stack it was opened from.
-    pub fn stack(&self) -> Stack {
-        let lane = Lane::enter(&self.0.core);
-        let stack = lane.inner.stack.clone();
-        lane.leave_quiet();
-        stack
-    }
-
-    /// The engine it runs on.
-    pub fn engine(&self) -> &Engine {
-        &self.0.engine
-    }
-
-    /// Gives one level a command.
-    ///
-    /// # Errors
-    /// [`ErrorKind::UnknownLevel`], [`ErrorKind::UnsupportedCommand`], [`ErrorKind::Closed`], or what
-    /// the level says.
-    pub fn cntl<C: Command>(&self, level: &str, command: C) -> Result<C::Reply, Error> {
-        cntl(&self.0.core, Some(level), &command)
-    }
-
-    /// Asks level by level from the top, until one knows the command.
-    ///
-    /// # Errors
-    /// As [`cntl`](Self::cntl).
-    pub fn query<C: Command>(&self, command: C) -> Result<C::Reply, Error> {
-        cntl(&self.0.core, None, &command)
-    }
-
-    /// Whether `contact` would reach the peer of this handle. `None`: no level can tell.
-    pub fn same_peer(&self, contact: &Contact) -> Option<bool> {
-        let lane = Lane::enter(&self.0.core);
-        let answer = lane.levels.iter().find_map(|l| l.same_peer(contact));
-        lane.leave_quiet();
-        answer
-    }
-
-    /// What each level has seen so far, from the top; empty unless the open asked for it.
-    pub fn stats(&self) -> Vec<(String, Counts)> {
-        stats(&self.0.core)
-    }
-
-    /// Asks all outstanding ops of these kinds to stop.
-    pub fn cancel_all(&self, kinds: &[OpKind]) {
-        let mut lane = Lane::enter(&self.0.core);
-        lane.cancel_kinds(kinds);
-        lane.leave();
-    }
-
-    /// Calls `f` for every event that rises to the top. One listener; the last one set stays.
-    pub fn on_event(&self, f: impl FnMut(&Event) + Send + 'static) {
-        let mut lane = Lane::enter(&self.0.core);
-        lane.inner.rare().on_event = Some(Box::new(f));
-        lane.leave_quiet();
-    }
-
-    /// Outstanding reads and writes.
-    pub fn outstanding(&self) -> (u32, u32) {
-        let lane = Lane::enter(&self.0.core);
-        let n = (lane.inner.sides[0].ops, lane.inner.sides[1].ops);
-        lane.leave_quiet();
-        n
-    }
-
-    /// Puts bytes back that were read and not used; the next read gets them first.
-    pub fn unread(&self, bytes: bytes::Bytes) {
-        let mut lane = Lane::enter(&self.0.core);
-        lane.inner.rare().leftover.push_front((bytes.into(), OpAttrs::new()));
-        lane.leave_quiet();
-    }
-
-    /// A half for reading and a half for writing; both are this handle.
-    pub fn split(self) -> (Self, Self) {
-        (self.clone(), self)
-    }
-}
-
-impl fmt::Debug for Handle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Handle({})", self.stack())
     }
 }
 
@@ -343,7 +180,9 @@ impl ReadCall<'_> {
         out
     }
 
-    /// Has `f` called with the outcome.
+    /// Has `f` called with the outcome, on the thread that finishes the read and with no lock held; the
+    /// callbacks of one handle one after the other. A callback that waits for another callback of the same
+    /// thread waits for ever.
     pub fn then(self, f: impl FnOnce(Result<ReadDone, Failed<ReadDone>>) + Send + 'static) -> Ticket {
         let (core, until) = (self.call.core(), self.call.until());
         let Self { call: base, target, room, wait_for } = self;
@@ -525,7 +364,6 @@ impl WriteFrom<'_> {
             cell
         })?;
         let n = cell.body.finish_lent();
-        cell.head.attrs = OpAttrs::new();
         let error = cell.head.error.take();
         cells::keep_write(cell);
         match error {
@@ -644,256 +482,4 @@ impl IntoFuture for CloseCall<'_> {
         let mode = self.mode;
         OpFuture::new(core, false, Box::new(move |_| close_cell(mode, until)))
     }
-}
-
-type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
-
-/// The opening of a stack, to be ended in one of three ways.
-#[must_use = "a call does nothing until it is ended with wait, await or then"]
-pub struct OpenCall {
-    engine: Engine,
-    stack: Stack,
-    contact: Contact,
-    links: Vec<(u8, LinkPart)>,
-    setup: Setup,
-    deadline: Option<Duration>,
-}
-
-macro_rules! setup_methods {
-    () => {
-        /// Fails with `TimedOut` after `d`, and closes whatever was open by then.
-        pub fn deadline(mut self, d: Duration) -> Self {
-            self.deadline = Some(d);
-            self
-        }
-        /// Most ops outstanding in one direction; 64 unless said otherwise.
-        pub fn max_ops(mut self, ops: u32) -> Self {
-            self.setup.max_ops = ops.max(1);
-            self
-        }
-        /// Most bytes outstanding in one direction; 1 MiB unless said otherwise. One op may be larger.
-        pub fn max_bytes(mut self, bytes: usize) -> Self {
-            self.setup.max_bytes = bytes;
-            self
-        }
-        /// Counts what every level sees; see [`Handle::stats`].
-        pub fn with_stats(mut self) -> Self {
-            self.setup.stats = true;
-            self
-        }
-    };
-}
-
-impl OpenCall {
-    pub(crate) fn new(engine: Engine, stack: Stack, contact: Contact) -> Self {
-        Self { engine, stack, contact, links: Vec::new(), setup: Setup::default(), deadline: None }
-    }
-
-    pub(crate) fn over_link(mut self, links: Vec<(u8, LinkPart)>) -> Self {
-        self.links = links;
-        self
-    }
-
-    setup_methods!();
-
-    /// Fails reads with `TimedOut` when no byte has come for `d`.
-    pub fn read_idle(mut self, d: Duration) -> Self {
-        self.setup.idle[0] = Some(d);
-        self
-    }
-
-    /// Fails writes with `TimedOut` when no byte has gone for `d`.
-    pub fn write_idle(mut self, d: Duration) -> Self {
-        self.setup.idle[1] = Some(d);
-        self
-    }
-
-    fn begin(self) -> Result<(Handle, Box<Cell<Open>>, Time), Error> {
-        let core = self.engine.core(&self.stack, Role::Handle, &self.setup)?;
-        let until = self.deadline.map_or(Time::NEVER, |d| core.shared.now() + d);
-        let mut cell = Cell::<Open>::boxed();
-        cell.body.contact = self.contact;
-        cell.body.links = self.links;
-        Ok((Handle(Arc::new(Owner { core, engine: self.engine })), cell, until))
-    }
-
-    /// Waits on this thread.
-    ///
-    /// # Errors
-    /// Why it failed; every level that was open by then is closed again.
-    pub fn wait(self) -> Result<Handle, Error> {
-        let (handle, cell, until) = self.begin()?;
-        let mut cell = block::<Open>(&handle.0.core, until, false, |_| cell)?;
-        Open::outcome(&mut cell).map(|()| handle)
-    }
-
-    /// Has `f` called with the handle.
-    pub fn then(self, f: impl FnOnce(Result<Handle, Error>) + Send + 'static) {
-        match self.begin() {
-            Err(e) => f(Err(e)),
-            Ok((handle, mut cell, until)) => {
-                cell.head.deadline = until;
-                let core = handle.0.core.clone();
-                call::<Open>(&core, move |_| cell, move |r| f(r.map(|()| handle)));
-            }
-        }
-    }
-}
-
-impl IntoFuture for OpenCall {
-    type Output = Result<Handle, Error>;
-    type IntoFuture = Boxed<Result<Handle, Error>>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move {
-            let (handle, mut cell, until) = self.begin()?;
-            cell.head.deadline = until;
-            OpFuture::<Open>::new(handle.0.core.clone(), false, Box::new(move |_| cell)).await.map(|()| handle)
-        })
-    }
-}
-
-/// The start of a server, to be ended in one of two ways.
-#[must_use = "a call does nothing until it is ended with wait or await"]
-pub struct ListenCall {
-    engine: Engine,
-    stack: Stack,
-    contact: Contact,
-    setup: Setup,
-    deadline: Option<Duration>,
-}
-
-impl ListenCall {
-    pub(crate) fn new(engine: Engine, stack: Stack, contact: Contact) -> Self {
-        Self { engine, stack, contact, setup: Setup::default(), deadline: None }
-    }
-
-    setup_methods!();
-
-    fn begin(self) -> Result<(Server, Box<Cell<Listen>>, Time), Error> {
-        let core = self.engine.core(&self.stack, Role::Server, &self.setup)?;
-        let until = self.deadline.map_or(Time::NEVER, |d| core.shared.now() + d);
-        let mut cell = Cell::<Listen>::boxed();
-        cell.body.contact = self.contact;
-        let server = Server::new(Arc::new(Owner { core, engine: self.engine }), self.stack);
-        Ok((server, cell, until))
-    }
-
-    /// Waits on this thread.
-    ///
-    /// # Errors
-    /// Why it failed; every level that was started by then is stopped again.
-    pub fn wait(self) -> Result<Server, Error> {
-        let (server, cell, until) = self.begin()?;
-        let mut cell = block::<Listen>(server.core(), until, false, |_| cell)?;
-        Listen::outcome(&mut cell).map(|c| server.at(c))
-    }
-}
-
-impl IntoFuture for ListenCall {
-    type Output = Result<Server, Error>;
-    type IntoFuture = Boxed<Result<Server, Error>>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move {
-            let (server, mut cell, until) = self.begin()?;
-            cell.head.deadline = until;
-            let core = server.core().clone();
-            OpFuture::<Listen>::new(core, false, Box::new(move |_| cell)).await.map(|c| server.at(c))
-        })
-    }
-}
-
-/// Gives a command to one level, or to each from the top until one knows it.
-pub(crate) fn cntl<C: Command>(core: &Arc<Core>, level: Option<&str>, command: &C) -> Result<C::Reply, Error> {
-    let mut lane = Lane::enter(core);
-    let mut c = Cntl::new(command);
-    let result = lane.cntl(level, &mut c);
-    let c = c.detach();
-    lane.leave();
-    result?;
-    // Deferred answers make their system call here, with the lock released.
-    c.into_reply::<C>()
-}
-
-pub(crate) fn stats(core: &Arc<Core>) -> Vec<(String, Counts)> {
-    let lane = Lane::enter(core);
-    let counts = lane.inner.rare.as_ref().and_then(|r| r.counts.clone());
-    let ids = lane.inner.stack.nodes().iter().map(|n| n.place.level.to_string());
-    let out = counts.map(|c| ids.zip(c.iter().copied()).collect()).unwrap_or_default();
-    lane.leave_quiet();
-    out
-}
-
-impl Tree {
-    fn cntl(&mut self, level: Option<&str>, c: &mut Cntl<'_>) -> Result<(), Error> {
-        if self.levels.is_empty() {
-            return Err(self.inner.dead());
-        }
-        let stack = self.inner.stack.clone();
-        let mut found = false;
-        for (i, node) in stack.nodes().iter().enumerate() {
-            if level.is_some_and(|l| *l != *node.place.level) {
-                continue;
-            }
-            found = true;
-            let Self { levels, plan, inner } = self;
-            let n = u8::try_from(i + 1).unwrap_or(u8::MAX);
-            let mut cx = Cx { inner, plan, node: n };
-            let answer = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| levels[i].cntl(&mut cx, c)));
-            self.queue_posts();
-            match answer {
-                Ok(Ok(())) => return Ok(()),
-                Ok(Err(e)) if e.kind() == ErrorKind::UnsupportedCommand => {
-                    if let Some(result) = generic(node, c) {
-                        return result;
-                    }
-                }
-                Ok(Err(e)) => return Err(e.at_level(node.place.clone())),
-                Err(_) => {
-                    self.poison_at(n);
-                    return Err(self.inner.dead());
-                }
-            }
-        }
-        if found {
-            return Err(c.unsupported());
-        }
-        let known: Vec<_> = stack.levels().map(|l| l.id().to_owned()).collect();
-        Err(Error::new(ErrorKind::UnknownLevel).detail(format!(
-            "`{}`; there are {}",
-            level.unwrap_or_default(),
-            known.join(", ")
-        )))
-    }
-
-    fn cancel_kinds(&mut self, kinds: &[OpKind]) {
-        let ids: Vec<_> = self
-            .inner
-            .ops
-            .iter()
-            .filter(|(_, e)| e.origin == 0 && kinds.contains(&e.kind))
-            .map(|(slot, e)| crate::op::OpId {
-                slot: u32::try_from(slot).unwrap_or(u32::MAX),
-                generation: e.generation,
-            })
-            .collect();
-        for id in ids {
-            self.cancel(id, crate::level::Reason::Cancelled);
-        }
-    }
-}
-
-/// Commands the engine answers where a level does not.
-fn generic(node: &crate::stack::Node, c: &mut Cntl<'_>) -> Option<Result<(), Error>> {
-    use crate::cntl;
-    if c.command::<cntl::Caps>().is_some() {
-        return Some(c.reply::<cntl::Caps>(node.caps.clone()));
-    }
-    if let Some(cntl::GetOption(name)) = c.command()
-        && node.attr.specs().iter().any(|s| s.name == name)
-    {
-        return Some(c.reply::<cntl::GetOption>(node.attr.value(name)));
-    }
-    None
 }

@@ -1,0 +1,149 @@
+//! What came from one branch and is not read yet. Invariant: what is of one branch further down is
+//! given out in the order it came.
+
+use std::collections::VecDeque;
+
+use xio_core::attr::{Group, OpAttrs};
+use xio_core::body::Below;
+use xio_core::buffer::Chunk;
+use xio_core::{Error, ErrorKind};
+
+use super::gather::labelled;
+use super::route::join;
+
+/// Most reads of a branch that lie unread.
+const MAX_ITEMS: usize = 256;
+
+/// A branch.
+pub(super) struct Lane {
+    pub(super) branch: u8,
+    pub(super) label: String,
+    items: VecDeque<Item>,
+    bytes: usize,
+    /// A read of this level's is below.
+    pub(super) asked: bool,
+    /// Nothing more comes.
+    pub(super) ended: bool,
+}
+
+/// What one read of the branch came to. The group among its attrs says of which branch further down
+/// it is.
+struct Item {
+    what: Result<VecDeque<Chunk>, Error>,
+    attrs: OpAttrs,
+}
+
+/// How a read was served.
+pub(super) enum Served {
+    Enough,
+    /// There is no more just now.
+    Short,
+    Failed(Error),
+}
+
+impl Lane {
+    pub(super) fn new(branch: u8, label: String) -> Self {
+        Self { branch, label, items: VecDeque::new(), bytes: 0, asked: false, ended: false }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// The branch further down that the next read here is of.
+    pub(super) fn front(&self) -> Option<Group> {
+        self.items.front()?.attrs.find().cloned()
+    }
+
+    /// Bytes that may still be asked for, or `None` where nothing may.
+    pub(super) fn room(&self, ahead: usize) -> Option<usize> {
+        let closed = self.asked || self.ended || self.items.len() >= MAX_ITEMS;
+        ahead.checked_sub(self.bytes).filter(|n| *n > 0 && !closed)
+    }
+
+    /// A read of the branch is back.
+    pub(super) fn came(&mut self, below: Below, attrs: OpAttrs, error: Option<Error>, borders: bool) {
+        self.asked = false;
+        let inner = attrs.find::<Group>().cloned();
+        if below.got > 0 || (borders && error.is_none()) {
+            self.bytes += below.got;
+            self.items.push_back(Item { what: Ok(below.chunks.into_iter().collect()), attrs });
+        }
+        let Some(e) = error else { return };
+        // Cancelled by the close that is under way: nobody is left to be told.
+        let is_quiet = matches!(e.kind(), ErrorKind::Eof | ErrorKind::Cancelled);
+        // What befell a branch further down is not the end of those beside it.
+        self.ended = is_quiet || inner.is_none() || matches!(e.kind(), ErrorKind::Closed | ErrorKind::Stopped);
+        if !is_quiet {
+            let attrs = inner.map(|g| OpAttrs::new().with(g)).unwrap_or_default();
+            self.items.push_back(Item { what: Err(labelled(&self.label, e)), attrs });
+        }
+    }
+
+    /// Puts what came with the data of `inner`, and where it came from, into the attrs of a read.
+    pub(super) fn mark(&self, inner: Option<&Group>, attrs: &mut OpAttrs) {
+        let own = self.items.iter().find(|i| i.what.is_ok() && i.is_of(inner));
+        if let Some(own) = own.filter(|i| !i.attrs.is_empty()) {
+            *attrs = own.attrs.clone();
+        }
+        attrs.set(join(&self.label, inner));
+    }
+
+    /// Gives one message of `inner`, or bytes until nothing fits or nothing of it is left.
+    pub(super) fn serve(
+        &mut self,
+        inner: Option<&Group>,
+        (room, wanted): (&mut usize, &mut usize),
+        borders: bool,
+        mut put: impl FnMut(&mut Chunk),
+    ) -> Served {
+        let (mut any, mut i) = (false, 0);
+        while let Some(item) = self.items.get_mut(i) {
+            if !item.is_of(inner) {
+                i += 1;
+                continue;
+            }
+            let chunks = match &mut item.what {
+                Ok(chunks) => chunks,
+                Err(_) if any && *wanted == 0 => return Served::Enough,
+                Err(e) => {
+                    let e = e.clone();
+                    self.items.remove(i);
+                    return Served::Failed(e);
+                }
+            };
+            let len: usize = chunks.iter().map(Chunk::len).sum();
+            while let Some(chunk) = chunks.front_mut() {
+                let before = chunk.len();
+                put(chunk);
+                let n = before - chunk.len();
+                self.bytes -= n;
+                *room -= n;
+                *wanted = wanted.saturating_sub(n);
+                if !chunk.is_empty() {
+                    return if borders { Served::Failed(ErrorKind::Truncated { len }.into()) } else { Served::Enough };
+                }
+                chunks.pop_front();
+            }
+            self.items.remove(i);
+            any = true;
+            if borders || *room == 0 {
+                return Served::Enough;
+            }
+        }
+        if *wanted == 0 { Served::Enough } else { Served::Short }
+    }
+
+    /// The error of a read that has some bytes of a branch that ended.
+    pub(super) fn cut(&self) -> Error {
+        Error::new(ErrorKind::UnexpectedEof).detail(format!("branch `{}` ended before the read had enough", self.label))
+    }
+}
+
+impl Item {
+    /// Whether a reader of `inner` is to get it; an error of the whole branch is for everyone.
+    fn is_of(&self, inner: Option<&Group>) -> bool {
+        let own = self.attrs.find::<Group>();
+        own == inner || (own.is_none() && self.what.is_err())
+    }
+}

@@ -1,0 +1,12 @@
+//! One handle over several branches: routing, merging, ends and errors of branches, servers.
+#![cfg(all(feature = "pick", feature = "loop"))]
+
+mod ask;
+mod bed;
+mod bind;
+mod end;
+mod nest;
+mod open;
+mod read;
+mod server;
+mod write;

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Every figure of the README, one JSON object a line, each with the commit it was taken at (a `+` behind
+# it: with changes). Takes some minutes; the less the machine has to do beside, the narrower the spreads.
+# usage: tests/figures.sh [ROUNDS] > tests/figures.jsonl
+set -euo pipefail
+cd "$(dirname "$0")/.."
+rounds=${1:-9}
+cargo build -q --release -p xio-tests --bins
+cargo build -q --release -p xio-cli
+commit=$(git rev-parse --short HEAD)
+[ -z "$(git status --porcelain --untracked-files=no -- . ':!tests/figures.jsonl' ':!README.md')" ] || commit+=+
+
+run() { target/release/"$@" | sed '/"commit"/!s/}$/, "commit": "'"$commit"'"}/'; }
+bench() { run xio bench "$@" --rounds "$rounds" --json; }
+
+run counts
+run levels "$rounds"
+run waits "$rounds"
+for placement in 1cpu 2cpu; do
+  bench 'tcp(nodelay)' --mode pingpong --size 64 --placement $placement
+  bench 'queue/frame/tcp(nodelay)' --mode pingpong --size 64 --placement $placement
+done
+bench 'tcp(nodelay, spin=50us)' --mode pingpong --size 64 --placement 2cpu
+bench 'frame/tcp(nodelay)' --mode stream --size 64,4KiB,64KiB --placement 2cpu
+bench 'queue(early)/frame/tcp(nodelay)' --mode stream --size 64,4KiB --placement 2cpu
+run idle
+run globus "$rounds"

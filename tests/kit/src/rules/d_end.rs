@@ -1,0 +1,1 @@
+//! Group D: end of stream, half close.

@@ -1,0 +1,1 @@
+//! Group E: cancel, time, re-entrancy, threads.

@@ -1,0 +1,1 @@
+//! Group G: servers and links.

@@ -1,0 +1,1 @@
+//! Group H: resources, errors, composition.

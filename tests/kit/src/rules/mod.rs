@@ -1,0 +1,108 @@
+//! The rules as tests, one function a rule, in a file a group. Invariant: [`TABLE`] and the tests that
+//! [`driver_contract!`](crate::driver_contract) makes come from one list.
+//!
+//! # How a rule is added
+//! 1. Read its text in [`xio_core::contract`]; the test checks that text and nothing else.
+//! 2. Write `pub fn d1(bench: &mut Bench) -> Checked` in the file of its group. Say first what it needs
+//!    (`bench.needs_peer()?`, `needs_stream`, `needs_half_close` …): that gives "not applicable" with
+//!    the property that makes it so. Then `bench.each(|w| …)` runs in a new world for every seed.
+//!    Break off with [`ensure!`](crate::ensure), [`ensure_eq!`](crate::ensure_eq) or `?`. It must hold
+//!    for every driver of these properties: nothing may be asked that the text does not promise.
+//! 3. Add a line to the list below, under its group: id, name of the test (the id with two digits, then
+//!    a sentence), function.
+//! 4. Add its negative proof to [`PROOFS`](crate::saboteur::a_life::PROOFS) of its group: a driver in `saboteur` that makes
+//!    this rule fail, a `compile_fail` doctest by name, or the line of the engine that has to be changed
+//!    to break it. The test `every_rule_has_a_proof` fails until it is there.
+//!
+//! A saboteur should break one rule. Where others notice as well the proof lists them, and a test
+//! compares the list with what happens.
+
+pub mod a_life;
+pub mod b_open;
+pub mod c_data;
+pub mod d_end;
+pub mod data;
+pub mod e_cancel;
+pub mod f_attr;
+pub mod g_server;
+pub mod h_resources;
+pub mod mixed;
+
+use crate::bench::Bench;
+use crate::verdict::Checked;
+
+/// A rule that is written.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Entry {
+    /// Its id.
+    pub id: &'static str,
+    /// Name of its tests.
+    pub name: &'static str,
+    /// What checks it.
+    pub body: fn(&mut Bench) -> Checked,
+}
+
+/// The rule of this id, if it is written.
+pub fn entry(id: &str) -> Option<&'static Entry> {
+    TABLE.iter().find(|e| e.id.eq_ignore_ascii_case(id))
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __each_rule {
+    ($callback:ident) => {
+        $crate::$callback! {
+            // A
+            "A1" a01_every_op_finishes_exactly_once $crate::rules::a_life::a1;
+            "A2" a02_one_call_one_answer $crate::rules::a_life::a2;
+            "A3" a03_an_op_belongs_to_a_level_only_during_a_call $crate::rules::a_life::a3;
+            "A4" a04_a_stale_number_harms_nobody $crate::rules::a_life::a4;
+            "A5" a05_results_rise_as_they_were_finished $crate::rules::a_life::a5;
+            "A6" a06_a_dropped_op_is_reported_not_lost $crate::rules::a_life::a6;
+            "A7" a07_a_panic_stays_in_its_handle $crate::rules::a_life::a7;
+            "A8" a08_callbacks_come_once_and_before_that_of_the_close $crate::rules::a_life::a8;
+            "A9" a09_ops_of_drivers_are_ops $crate::rules::a_life::a9;
+            "A10" a10_a_level_that_only_passes_is_not_seen $crate::rules::a_life::a10;
+            // B
+            "B1" b01_a_failed_open_closes_exactly_what_was_open $crate::rules::b_open::b1;
+            // C
+            "C1" c01_what_is_read_is_what_was_written $crate::rules::c_data::c1;
+            // D
+            // E
+            // F
+            // G
+            // H
+        }
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __table {
+    ($($id:literal $name:ident $body:path;)+) => {
+        /// The rules that are written, in the order of their ids.
+        pub static TABLE: &[Entry] = &[$(Entry { id: $id, name: stringify!($name), body: $body }),+];
+    };
+}
+
+__each_rule!(__table);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_is_in_order_and_names_tests_by_their_rule() {
+        let numbers: Vec<_> = TABLE
+            .iter()
+            .map(|e| xio_core::contract::RULES.iter().position(|r| r.id == e.id).expect("a rule of the contract"))
+            .collect();
+        assert!(numbers.is_sorted_by(|a, b| a < b), "{numbers:?}");
+        for e in TABLE {
+            let (group, n) = e.id.split_at(1);
+            let prefix = format!("{}{:02}_", group.to_lowercase(), n.parse::<u32>().expect("a number"));
+            assert!(e.name.starts_with(&prefix), "{} is called {}", e.id, e.name);
+        }
+    }
+}

@@ -1,0 +1,66 @@
+//! The kit on itself: every rule has a negative proof, and a saboteur breaks what it says it breaks.
+
+use std::collections::BTreeSet;
+
+use xio_testkit::rules::TABLE;
+use xio_testkit::saboteur::{Proof, engine_mutations, proofs};
+use xio_testkit::{Options, Verdict, run};
+
+#[test]
+fn every_rule_has_a_proof() {
+    let proved: Vec<&str> = proofs().map(|(id, _)| *id).collect();
+    let lacking: Vec<_> = TABLE.iter().map(|e| e.id).filter(|id| !proved.contains(id)).collect();
+    assert!(lacking.is_empty(), "rules whose test nothing is known to fail: {lacking:?}");
+    let set: BTreeSet<_> = proved.iter().collect();
+    assert_eq!(set.len(), proved.len(), "a rule has two proofs");
+    let stray: Vec<_> = proved.iter().filter(|id| !TABLE.iter().any(|e| e.id == **id)).collect();
+    assert!(stray.is_empty(), "proofs of rules that are not written: {stray:?}");
+    for (id, what) in engine_mutations() {
+        println!("{id}: engine mutation needed: {what}");
+        assert!(what.contains(".rs"), "{id} does not say where");
+    }
+}
+
+/// One thread a group keeps the whole short.
+fn saboteurs_of(group: char) {
+    let mut wrong = Vec::new();
+    for (id, proof) in proofs().filter(|(id, _)| id.starts_with(group)) {
+        let Proof::Driver { make, also } = proof else { continue };
+        let report = run(&make(), &Options::default());
+        let broken: BTreeSet<_> = report
+            .rows
+            .iter()
+            .filter_map(|r| match &r.verdict {
+                Verdict::Fail { rule, .. } => Some(*rule),
+                _ => None,
+            })
+            .collect();
+        let own = report.rows.iter().find(|r| r.rule.id == *id).expect("it is written");
+        let caught = matches!(own.verdict, Verdict::Fail { rule, .. } if rule == *id);
+        let want: BTreeSet<_> = also.iter().copied().chain([*id]).collect();
+        if !caught || broken != want {
+            wrong.push(format!("the saboteur of {id} broke {broken:?}, not {want:?}\n{report}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn saboteurs_of_group_a_break_what_they_say() {
+    saboteurs_of('A');
+}
+
+#[test]
+fn saboteurs_of_group_b_break_what_they_say() {
+    saboteurs_of('B');
+}
+
+#[test]
+fn saboteurs_of_group_c_break_what_they_say() {
+    saboteurs_of('C');
+}
+
+#[test]
+fn saboteurs_of_the_other_groups_break_what_they_say() {
+    "DEFGH".chars().for_each(saboteurs_of);
+}
