@@ -173,7 +173,7 @@ fn errors_name_the_level_the_op_and_the_address() {
     assert_eq!(e.kind(), ErrorKind::Refused);
     assert_eq!((e.level(), e.driver()), (Some("tcp"), Some("tcp")));
     let text = e.to_string();
-    assert_eq!(text, format!("tcp: open: connection refused (os error 111): `{free}`; nobody listens there"));
+    assert_eq!(text, format!("tcp: open: connection refused (os error 111): `{free}`: nobody listens there"));
     assert_eq!(e.raw_os_error(), Some(111));
 
     // Over a name every address is listed.
@@ -182,7 +182,7 @@ fn errors_name_the_level_the_op_and_the_address() {
     let text = e.to_string();
     assert!(text.starts_with("tcp: open: connection refused (os error 111): "), "{text}");
     assert!(text.contains(&format!("`localhost:{}` (", free.port())), "{text}");
-    assert!(text.contains(&free.to_string()) && text.ends_with("); nobody listens there"), "{text}");
+    assert!(text.contains(&free.to_string()) && text.ends_with("): nobody listens there"), "{text}");
     assert_eq!(text.matches("refused").count(), 1, "{text}");
 
     // No contact is told apart from a wrong one.

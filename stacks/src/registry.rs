@@ -123,7 +123,7 @@ impl Registry {
     /// Like [`stack`](Self::stack), with the warnings. The stack is there if there was no error.
     pub fn check(&self, text: &str) -> (Option<Stack>, Diagnostics) {
         match spec::spec(text) {
-            Ok(parsed) => bind::check(&parsed.stack, parsed.soft, self, &mut |_, _| ()),
+            Ok(parsed) => bind::check(&parsed.stack, parsed.soft, self, None, &mut |_, _| ()),
             Err(fatal) => (None, fatal),
         }
     }

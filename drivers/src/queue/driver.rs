@@ -18,7 +18,7 @@ use xio_core::op::{Close, Flush, OpId, Read, Shutdown, Write};
 use xio_core::schema::Value;
 use xio_core::{Cx, Error, ErrorKind, Flow, Held, Level, Op};
 
-use super::Options;
+use super::{Amount, Options, Queued};
 
 /// Tag of a write that carries held ones.
 const JOINED: u32 = 1;
@@ -497,6 +497,10 @@ impl Level for Queue {
                 _ => return Err(xio_core::attr::wrong_value(name, value)),
             }
             return c.reply::<SetOption>(());
+        }
+        if c.command::<Queued>().is_some() {
+            let (writes, bytes, behind) = (self.held.len(), self.queued(), self.behind_bytes);
+            return c.reply::<Queued>(Amount { writes, bytes, behind });
         }
         Err(c.unsupported())
     }

@@ -14,6 +14,7 @@ use xio_core::{CloseMode, Contact, Cx, Error, ErrorKind, Flow, Level, Op};
 
 use super::Options;
 use super::cntl::{Live, not_open, option};
+use super::places::Places;
 use super::race::{NOBODY, Outcome, Race};
 use crate::net::{Host, HostPort, bad, canonical, numeric, tidy};
 
@@ -125,7 +126,7 @@ impl Stream {
         let why = match (e.kind(), &o.device) {
             (ErrorKind::Refused, _) => NOBODY.to_owned(),
             // The system does not say which.
-            (ErrorKind::Io, Some(d)) => format!("; the level has `device={d}`"),
+            (ErrorKind::Io, Some(d)) => format!(": the level has `device={d}`"),
             _ => String::new(),
         };
         e.detail(format!("`{to}`{from}{why}"))
@@ -265,6 +266,16 @@ impl Level for Stream {
     }
 }
 
+/// Whether an open or a listen can take this contact.
+pub(super) fn check_contact(o: &Options, contact: &Contact) -> Result<(), Error> {
+    let open = destination(contact).and_then(|(to, _)| match to.address() {
+        Some(a) => o.towards(a).map(drop),
+        None => Ok(()),
+    });
+    // What only a server can take is right too.
+    open.or_else(|e| Places::new(contact, o).map(drop).map_err(|_| e))
+}
+
 /// Where to, and the port of it.
 fn destination(contact: &Contact) -> Result<(HostPort, u16), Error> {
     let text = match contact {
@@ -323,6 +334,24 @@ mod tests {
             let e = destination(&contact).unwrap_err();
             assert_eq!(e.kind(), ErrorKind::InvalidContact, "{contact}");
             assert!(e.to_string().contains(text), "{contact}: {e}");
+        }
+    }
+
+    #[test]
+    fn a_contact_is_right_that_a_client_or_a_server_takes() {
+        let o = Options::default();
+        let v4 = o.clone().with_bind(Some("10.0.0.5".into()));
+        for text in ["10.0.0.1:7", "svc:7", "[::1]:7", ":7000", "7000", "*:0", "localhost:0"] {
+            check_contact(&o, &Contact::new(text)).unwrap();
+        }
+        for (o, text, why) in [
+            (&o, "][", "cannot stand in a host name (at byte 0)"),
+            (&o, "svc", "the port is missing"),
+            (&o, "svc:99999", "this is no port"),
+            (&v4, "[::1]:7", "one is IPv4, the other IPv6"),
+        ] {
+            let e = check_contact(o, &Contact::new(text)).unwrap_err();
+            assert!(e.to_string().contains(why), "{text}: {e}");
         }
     }
 }

@@ -21,7 +21,7 @@ pub(super) const DELAY: Duration = Duration::from_millis(250);
 /// Most addresses of a name that are tried.
 pub(super) const MAX_ADDRESSES: usize = 32;
 /// What a refusal means.
-pub(super) const NOBODY: &str = "; nobody listens there";
+pub(super) const NOBODY: &str = ": nobody listens there";
 
 /// A race under way.
 pub(super) struct Race {
