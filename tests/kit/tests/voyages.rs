@@ -74,5 +74,5 @@ fn voyages_do_something() {
     let logs: Vec<_> = (0..20).map(|seed| voyage(&stack, &Settings::new(seed)).unwrap()).collect();
     let sum = |f: fn(&Log) -> u64| logs.iter().map(f).sum::<u64>();
     let sums = [sum(|l| l.ops), sum(|l| l.bytes), sum(|l| l.connections), sum(|l| l.faults)];
-    assert!(sums[0] > 2_000 && sums[1] > 500_000 && sums[2] > 60 && sums[3] > 20, "{sums:?}");
+    assert!(sums[0] > 2_000 && sums[1] > 300_000 && sums[2] > 60 && sums[3] > 20, "{sums:?}");
 }

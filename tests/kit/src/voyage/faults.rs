@@ -86,7 +86,7 @@ impl Faults {
 
     /// One that strikes now, now and then.
     pub(super) fn pick(&self, dice: &mut Dice) -> Option<Fault> {
-        if !dice.chance(30) || self.0.is_empty() {
+        if !dice.chance(20) || self.0.is_empty() {
             return None;
         }
         self.0.get(dice.between(0, self.0.len())).copied()
@@ -131,11 +131,11 @@ impl Fault {
         match self {
             Self::Reset => book.someone(dice).is_some_and(|who| sim.reset(who) > 0),
             Self::Partition => {
-                sim.partition(HOST, HOST, Duration::from_millis(dice.between(1, 2000) as u64));
+                sim.partition(HOST, HOST, Duration::from_micros(dice.between(100, 50_000) as u64));
                 true
             }
             Self::Slow => {
-                let rate = if dice.chance(50) { 0 } else { 1 << dice.between(10, 24) };
+                let rate = if dice.chance(70) { 0 } else { 1 << dice.between(14, 24) };
                 sim.slow(HOST, rate);
                 true
             }
