@@ -10,7 +10,8 @@ cargo build -q --release -p xio-cli
 commit=$(git rev-parse --short HEAD)
 [ -z "$(git status --porcelain --untracked-files=no -- . ':!tests/figures.jsonl' ':!README.md')" ] || commit+=+
 
-run() { target/release/"$@" | sed '/"commit"/!s/}$/, "commit": "'"$commit"'"}/'; }
+# What is no object, such as a SKIP, is for people.
+run() { target/release/"$@" | sed -e '/^{/!{w /dev/stderr' -e 'd}' -e '/"commit"/!s/}$/, "commit": "'"$commit"'"}/'; }
 counted=()
 command -v strace >/dev/null && counted=(--count-syscalls)
 bench() { run xio bench "$@" --rounds "$rounds" "${counted[@]}" --json; }
