@@ -322,9 +322,11 @@ impl World {
         let broken: Vec<_> = self.probes.complaints().into_iter().filter(|c| counts(c.rule)).collect();
         self.end();
         match (result, broken.first()) {
-            (Err(Stop::Fail(rule, text)), Some(c)) => {
-                Err(Stop::Fail(rule, format!("{text} (seen: {} {})", c.rule, c.text)))
+            // What a probe has seen is nearer to the cause than what came of it.
+            (Err(Stop::Fail(rule, text)), Some(c)) if rule.unwrap_or(self.rule) != c.rule => {
+                Err(Stop::Fail(Some(c.rule), format!("{} (so {}: {text})", c.text, self.rule)))
             }
+            (Err(Stop::Fail(rule, text)), Some(c)) => Err(Stop::Fail(rule, format!("{text} (seen: {})", c.text))),
             (Ok(()), Some(c)) => Err(Stop::Fail(Some(c.rule), c.text.clone())),
             (result, _) => result,
         }
@@ -333,7 +335,7 @@ impl World {
     /// Stops the engine. Ops that are still about may end as they like.
     pub fn end(&self) {
         self.probes.may_kill();
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.release();
         self.engine.shutdown();
     }
 
@@ -415,6 +417,12 @@ impl World {
     /// Keeps something until the world ends.
     pub fn keep(&self, thing: impl Send + 'static) {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(thing));
+    }
+
+    /// Lets go of what was kept.
+    pub fn release(&self) {
+        let kept = std::mem::take(&mut *self.kept.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(kept);
     }
 
     /// Both ends of a connection.

@@ -30,6 +30,7 @@ pub mod bench;
 pub mod canary;
 pub mod chatty;
 pub mod dice;
+pub mod hole;
 pub mod layout;
 pub mod nop;
 pub mod nth_fault;

@@ -49,7 +49,8 @@ pub struct Event {
     pub mark: Option<u64>,
     /// The error it came up with.
     pub error: Option<ErrorKind>,
-    /// Going down: the room of a read, the bytes of a write. Coming up: the bytes that moved.
+    /// Going down: the room of a read, the bytes of a write, the number of a close's mode. Coming up:
+    /// the bytes that moved.
     pub bytes: usize,
 }
 
@@ -415,7 +416,8 @@ impl Level for Probe {
         op.finished()
     }
     fn close<'o>(&mut self, cx: &mut Cx<'_>, mut op: Op<'o, Close>) -> Flow<'o> {
-        self.down(cx, &mut op, plain());
+        let what = Below { len: op.mode() as usize, ..plain() };
+        self.down(cx, &mut op, what);
         op.pass()
     }
     fn close_done<'o>(&mut self, cx: &mut Cx<'_>, mut op: Op<'o, Close>) -> Flow<'o> {

@@ -18,6 +18,7 @@
 //! compares the list with what happens.
 
 pub mod a_life;
+pub mod b_close;
 pub mod b_open;
 pub mod c_data;
 pub mod d_end;
@@ -66,6 +67,17 @@ macro_rules! __each_rule {
             "A10" a10_a_level_that_only_passes_is_not_seen $crate::rules::a_life::a10;
             // B
             "B1" b01_a_failed_open_closes_exactly_what_was_open $crate::rules::b_open::b1;
+            "B2" b02_the_error_of_an_open_is_that_of_the_level_that_failed $crate::rules::b_open::b2;
+            "B3" b03_nothing_before_the_open_nothing_after_the_close $crate::rules::b_open::b3;
+            "B4" b04_a_close_waits_until_all_ops_have_ended $crate::rules::b_close::b4;
+            "B5" b05_after_a_close_nothing_is_left $crate::rules::b_close::b5;
+            "B6" b06_closing_twice_or_from_anywhere_is_harmless $crate::rules::b_close::b6;
+            "B7" b07_a_close_cannot_be_cancelled $crate::rules::b_close::b7;
+            "B8" b08_a_dropped_handle_closes_itself $crate::rules::b_close::b8;
+            "B9" b09_an_open_can_be_given_up_at_any_moment $crate::rules::b_open::b9;
+            "B10" b10_a_close_does_as_asked_in_bounded_time $crate::rules::b_close::b10;
+            "B11" b11_after_a_failed_open_the_next_one_works $crate::rules::b_open::b11;
+            "B12" b12_an_engine_that_stops_ends_everything $crate::rules::b_close::b12;
             // C
             "C1" c01_what_is_read_is_what_was_written $crate::rules::c_data::c1;
             // D
