@@ -31,6 +31,7 @@ pub mod canary;
 pub mod chatty;
 pub mod dice;
 pub mod hole;
+pub mod jitter;
 pub mod layout;
 pub mod nop;
 pub mod nth_fault;

@@ -21,6 +21,8 @@ pub mod a_life;
 pub mod b_close;
 pub mod b_open;
 pub mod c_data;
+pub mod c_pace;
+pub mod c_units;
 pub mod d_end;
 pub mod data;
 pub mod e_cancel;
@@ -80,6 +82,21 @@ macro_rules! __each_rule {
             "B12" b12_an_engine_that_stops_ends_everything $crate::rules::b_close::b12;
             // C
             "C1" c01_what_is_read_is_what_was_written $crate::rules::c_data::c1;
+            "C2" c02_a_read_gets_as_much_as_it_waits_for $crate::rules::c_data::c2;
+            "C3" c03_a_read_that_can_never_be_satisfied_is_refused $crate::rules::c_data::c3;
+            "C4" c04_any_list_of_pieces_can_be_written $crate::rules::c_data::c4;
+            "C5" c05_a_read_writes_only_where_it_says $crate::rules::c_data::c5;
+            "C6" c06_a_write_says_how_much_went $crate::rules::c_data::c6;
+            "C7" c07_written_buffers_come_back_unchanged $crate::rules::c_data::c7;
+            "C8" c08_nothing_can_be_read_and_written $crate::rules::c_data::c8;
+            "C9" c09_datagrams_keep_their_borders $crate::rules::c_units::c9;
+            "C10" c10_reads_end_in_the_order_they_began $crate::rules::c_pace::c10;
+            "C11" c11_a_slow_peer_stops_the_writer $crate::rules::c_pace::c11;
+            "C12" c12_a_busy_handle_starves_nobody $crate::rules::c_pace::c12;
+            "C13" c13_reading_and_writing_do_not_wait_for_each_other $crate::rules::c_pace::c13;
+            "C14" c14_cutting_does_not_change_results $crate::rules::c_pace::c14;
+            "C15" c15_one_write_one_message $crate::rules::c_units::c15;
+            "C16" c16_a_half_written_message_is_never_passed_over $crate::rules::c_units::c16;
             // D
             // E
             // F
