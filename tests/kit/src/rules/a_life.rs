@@ -2,6 +2,7 @@
 //! they see it, and what only users see.
 
 use xio_core::driver::OpKind;
+use xio_core::reactor::SimConfig;
 use xio_core::{CloseMode, ErrorKind, Handle};
 
 use super::data::{drain, read_unit, room, same, transfer, units};
@@ -348,14 +349,18 @@ pub fn a8(bench: &mut Bench) -> Checked {
 pub fn a9(bench: &mut Bench) -> Checked {
     let logs = Tell::new();
     bench.each_on(
-        |s| s.near(|n, below| if n == 0 { chatty::over(&logs, below) } else { below }),
+        // So narrow that the farewell takes several round trips.
+        |s| {
+            s.network(SimConfig::calm().with_buffer(4))
+                .near(|n, below| if n == 0 { chatty::over(&logs, below) } else { below })
+        },
         |w| {
             logs.take();
             let (near, drained) = match w.caps().accepts {
                 true => {
                     let p = w.pair()?;
                     let drained = drain(&p.far);
-                    p.far.write("to the level").deadline(LONG).wait()?;
+                    p.far.write("hi").deadline(LONG).wait()?;
                     w.keep((p.far, p.rest, p.server));
                     (p.near, Some(drained))
                 }

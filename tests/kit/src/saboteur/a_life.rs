@@ -24,7 +24,7 @@ pub static PROOFS: &[(&str, Proof)] = &[
     ("A6", Proof::Driver { make: drops_a_wait, also: &[] }),
     ("A7", Proof::Driver { make: sulks_after_a_panic, also: &[] }),
     ("A8", Proof::Engine("engine/run.rs, Tree::next_call: take the last of `calls` instead of the first")),
-    ("A9", Proof::Engine("engine/stop.rs, Inner::quiet_own: answer true")),
+    ("A9", Proof::Engine("engine/stop.rs, Inner::quiet and Inner::quiet_own: leave out the ops that levels made")),
     ("A10", Proof::Driver { make: uses_the_scratch_word, also: &[] }),
 ];
 
