@@ -5,7 +5,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use bytes::Bytes;
 use xio_core::attr::{Attr, OpAttr};
+use xio_core::buffer::Chunk;
 use xio_core::caps::{Caps, Needs, Unit};
 use xio_core::driver::{Info, Intercepts, OpKind, Role, Shape};
 use xio_core::op::{Accept, Close, Flush, Kind, Listen, Open, Read, Ready, Shutdown, Write};
@@ -52,6 +54,8 @@ pub struct Event {
     /// Going down: the room of a read, the bytes of a write, the number of a close's mode. Coming up:
     /// the bytes that moved.
     pub bytes: usize,
+    /// The bytes that a read came up with, where they are kept.
+    pub data: Option<Bytes>,
 }
 
 /// A rule that was seen broken.
@@ -71,6 +75,7 @@ pub struct Probes(Arc<Mutex<Seen>>);
 #[derive(Default)]
 struct Seen {
     record: bool,
+    keep_data: bool,
     /// Ops may be killed: an engine stops, a level panics, a close is forced.
     may_kill: bool,
     events: Vec<Event>,
@@ -83,6 +88,11 @@ impl Probes {
     /// Probes that have seen nothing; with `record` they keep every event.
     pub fn new(record: bool) -> Self {
         Self(Arc::new(Mutex::new(Seen { record, ..Seen::default() })))
+    }
+
+    /// Keeps what reads bring as well.
+    pub fn keep_data(&self) {
+        self.lock().keep_data = true;
     }
 
     /// A probe over `below`, which is level `above` of its stack.
@@ -291,6 +301,18 @@ impl Probe {
     }
 
     fn note<K: Kind>(&self, op: &Op<'_, K>, up: bool, number: u64, error: Option<ErrorKind>, bytes: usize) {
+        self.note_data(op, up, number, error, bytes, None);
+    }
+
+    fn note_data<K: Kind>(
+        &self,
+        op: &Op<'_, K>,
+        up: bool,
+        number: u64,
+        error: Option<ErrorKind>,
+        bytes: usize,
+        data: Option<Bytes>,
+    ) {
         let mut seen = self.probes.lock();
         let counts = if up { &mut seen.up } else { &mut seen.down };
         counts[K::KIND as usize] += 1;
@@ -305,6 +327,7 @@ impl Probe {
                 mark,
                 error,
                 bytes,
+                data,
             });
         }
     }
@@ -437,7 +460,12 @@ impl Level for Probe {
         if let Some((number, was)) = self.up(cx, &mut op) {
             let n = self.check_read(&op, number, &was);
             let error = op.error().map(Error::kind);
-            self.note(&op, true, number, error, n);
+            let data = self.probes.lock().keep_data.then(|| {
+                let data = op.take_back(n);
+                op.put_chunk(&mut Chunk::from(data.clone()));
+                data
+            });
+            self.note_data(&op, true, number, error, n, data);
         }
         op.finished()
     }
