@@ -8,7 +8,7 @@ use xio_core::caps::Unit;
 use xio_core::reactor::SimConfig;
 use xio_core::{ErrorKind, Handle};
 
-use super::data::{Wrote, drain, read_bytes, read_unit, room, same, units, write_all, wrote};
+use super::data::{Wrote, drain, much, read_bytes, read_unit, room, same, units, write_all, wrote};
 use crate::bench::{Bench, LONG, Tell, World};
 use crate::dice::{Dice, pattern};
 use crate::jitter::{Cut, Jitter};
@@ -137,12 +137,12 @@ fn one_by_one(h: Handle, count: Arc<AtomicUsize>) {
 pub fn c13(bench: &mut Bench) -> Checked {
     bench.needs_peer()?;
     bench.needs_virtual_time()?;
-    for (buffer, size) in [(1, 50), (2, 50), (7, 200), (64, 1000), (1000, 150_000)] {
-        let size = bench.caps().max_message.unwrap_or(size).min(size);
+    for (buffer, size) in [(1, 50), (2, 50), (7, 200), (64, 1000), (1000, usize::MAX)] {
         let run = bench.each_on(
             |s| s.network(SimConfig::calm().with_buffer(buffer)),
             |w| {
                 let pair = w.pair()?;
+                let size = much(w).min(size);
                 // Both write, neither reads.
                 let ends = pair.both_ways().map(|(h, _)| {
                     let told: Tell<Wrote> = Tell::new();
