@@ -11,6 +11,7 @@ use xio_core::{Contact, Driver, LevelNode, Stack};
 use xio_drivers::{frame, loop_, tcp};
 
 use crate::beds;
+use crate::layout;
 use crate::verdict::{Checked, Stop};
 
 /// Where the kit's own bottoms listen.
@@ -75,6 +76,11 @@ impl Subject {
     pub fn stack(top: LevelNode) -> Self {
         let name = Stack::new(top.clone()).map_or_else(|_| "a stack that does not fit".into(), |s| s.to_string());
         Self::made(name, top, Bed::Own, Contact::None)
+    }
+
+    /// A stack that is bound already, from a spec for example.
+    pub fn of(stack: &Stack) -> Self {
+        Self::made(stack.to_string(), layout::with_inserted(stack, &|_, level| level), Bed::Own, Contact::None)
     }
 
     fn made(name: impl Into<String>, top: LevelNode, bed: Bed, contact: Contact) -> Self {

@@ -70,3 +70,11 @@ fn saboteurs_of_group_c_break_what_they_say() {
 fn saboteurs_of_the_other_groups_break_what_they_say() {
     "DEFGH".chars().for_each(saboteurs_of);
 }
+
+#[test]
+fn a_dropped_op_names_its_driver() {
+    let proof = proofs().find(|(id, _)| *id == "A6").map(|(_, p)| *p);
+    let Some(Proof::Driver { make, .. }) = proof else { panic!("A6 has a saboteur") };
+    let report = run(&make(), &Options::default().with_rules(["A6"]));
+    assert!(report.to_string().contains("dropped by Some(\"saboteur\")"), "{report}");
+}

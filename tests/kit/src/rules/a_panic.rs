@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use xio_core::ErrorKind;
+
 use super::data::{drain, room, transfer, units};
 use crate::bench::{Bench, Guests, LONG, Pair, Tell, World};
 use crate::dice::{Dice, pattern};
@@ -15,6 +17,7 @@ use crate::verdict::{Checked, Stop};
 pub fn a7(bench: &mut Bench) -> Checked {
     bench.needs_virtual_time()?;
     let seed = bench.seeds().first().copied().unwrap_or_default();
+    // In every method of every level, before it runs.
     every(Fault::Panic, |faults| {
         faults.arm(false);
         let stage = bench.stage(seed).replace(|_, d| faults.around(d));
@@ -23,7 +26,34 @@ pub fn a7(bench: &mut Bench) -> Checked {
             panics_in_one(bench, w, faults)
         })
     })?;
-    Ok(())
+    bench.stage(seed).build()?.run_rule(&mut |w| {
+        w.probes.may_kill();
+        panics_in_a_callback(w)
+    })
+}
+
+/// The callback of a write panics, while a read and another handle wait.
+fn panics_in_a_callback(w: &World) -> Checked {
+    let (near, other) = match w.caps().accepts {
+        true => {
+            let p = w.pair()?;
+            let other = w.pair_at(p.server.clone())?;
+            w.keep((p.far, p.rest));
+            (p.near, Some(other))
+        }
+        false => (w.alone()?, None),
+    };
+    let told = Tell::new();
+    let tell = told.clone();
+    near.read(room(50)).then(move |r| tell.note(r.map(|d| d.n).map_err(|f| f.kind())));
+    // Not by `panic!`: a hook would print a backtrace.
+    near.write("x").then(|_| std::panic::resume_unwind(Box::new("a panic of the test")));
+    w.run();
+    let read = told.take();
+    ensure!(read == [Err(ErrorKind::Panicked)] || read == [Ok(50)], "a read beside the callback ended with {read:?}");
+    let after = near.write("y").deadline(LONG).wait().map(|d| d.n).map_err(|f| f.kind());
+    ensure_eq!(after, Err(ErrorKind::Panicked), "a write after that");
+    other.map_or(Ok(()), |pair| exchange(w, &pair, &mut Dice::new(w.seed)))
 }
 
 fn panics_in_one(bench: &Bench, w: &World, faults: &Faults) -> Checked {
@@ -60,8 +90,9 @@ fn panics_in_one(bench: &Bench, w: &World, faults: &Faults) -> Checked {
     faults.arm(false);
     ensure_eq!(ended.len(), count, "ops that ended, of those on the handle that panicked");
     if let Ok(near) = &near {
-        let after = near.read(room(1)).deadline(LONG).wait();
-        ensure!(after.is_err(), "a handle that panicked or was closed can be read from");
+        let after = near.read(room(1)).deadline(LONG).wait().map(|d| d.n).map_err(|f| f.kind());
+        let want = if faults.hit().is_some() { ErrorKind::Panicked } else { ErrorKind::Closed };
+        ensure_eq!(after, Err(want), "a read of the handle after that");
     }
     drop(near);
     if let Some((far, _)) = far {
