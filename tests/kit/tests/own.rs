@@ -109,3 +109,12 @@ fn levels_that_do_not_fit_fail_every_rule_in_words() {
     let report = run(&Subject::stack(misfit), &Options::default().with_rules(["A1"]));
     assert!(report.to_string().contains("this level needs a level below it"), "{report}");
 }
+
+#[test]
+fn what_needs_no_turned_clock_runs_on_real_sockets_too() {
+    let tcp = Subject::transport(xio_drivers::tcp::driver(), xio_core::Contact::new("127.0.0.1:0"));
+    let options = Options::default().with_rules(["A2", "A9", "B1", "B11", "C1", "C3", "C4", "C8", "C11"]);
+    let report = run(&tcp.on_real_sockets(), &options);
+    assert!(report.is_good(), "{report}");
+    assert_eq!(report.counts(), (8, 1, 0), "{report}");
+}

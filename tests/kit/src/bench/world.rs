@@ -81,6 +81,11 @@ impl World {
         self.engine.now()
     }
 
+    /// Whether no time has passed since then; real time always passes.
+    pub fn stands_at(&self, since: Time) -> bool {
+        self.sim.is_none() || self.now() == since
+    }
+
     /// Runs until nothing more can happen; on real sockets for a short while. Repeating timers may
     /// run for a minute of virtual time.
     pub fn run(&self) {

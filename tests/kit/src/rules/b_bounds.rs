@@ -155,7 +155,7 @@ pub fn b12(bench: &mut Bench) -> Checked {
             w.probes.may_kill();
             w.engine.shutdown();
             ensure_eq!(told.len(), count, "ops that had ended when the shutdown came back");
-            ensure!(w.sim.is_none() || w.now() == asked, "the shutdown took virtual time");
+            ensure!(w.stands_at(asked), "the shutdown took virtual time");
             for (name, r) in told.take() {
                 let done = name != "accept" && r.is_ok();
                 ensure!(done || r == Err((ErrorKind::Stopped, 0)), "the {name} ended with {r:?}");
