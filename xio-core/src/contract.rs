@@ -161,8 +161,8 @@ pub static RULES: &[Rule; 79] = rules! {
         "A write gives its pieces back as they were given, on every outcome. A level that works in an owned buffer \
          puts it right again on the way up.";
     "C8" "nothing can be read and written":
-        "A read without room or with `wait_for` of 0, and a write of no bytes, end without waiting and are no end of \
-         stream. On a stack with borders an empty write is an empty message.";
+        "On a stream a read without room or with `wait_for` of 0, and a write of no bytes, end without waiting for \
+         the peer and are no end of stream. On a stack with borders an empty write is an empty message.";
     "C9" "datagrams keep their borders":
         "One write is one datagram. A read too small for it ends as `Truncated` with the real length and the first \
          part; the rest is gone, and the next read gets the next datagram.";
