@@ -5,30 +5,13 @@ use xio_core::{Contact, LevelNode};
 use xio_drivers::{frame, loop_, null, pick, queue, tcp, void};
 use xio_testkit::{Subject, beds, driver_contract};
 
-/// A header that `frame` puts in front, and pieces put in place of others, stay on a write above the
-/// level that put them there, on its way up: `WriteBody` takes them off at the very end only.
-const LEAD_STAYS: &[&str] = &["C7"];
-
-/// Callbacks that submit again run on and on where a thread turns the engine: `call_back` and `settle`
-/// know no bound there.
-const NO_TURN: &[&str] = &["C12"];
-
-/// A write that times out while it rides with others says that nothing of it went; it is on its way.
-const RIDERS: [&[&str]; 2] = [&["C6"], &["C16"]];
-
-driver_contract!(null_contract, Subject::transform(null::driver()).known(NO_TURN));
-driver_contract!(
-    null_over_messages,
-    Subject::transform(null::driver()).over_messages().named("null over messages").known(LEAD_STAYS)
-);
-driver_contract!(queue_contract, Subject::transform(queue::driver()).known(NO_TURN).known(RIDERS[0]));
-driver_contract!(
-    queue_over_messages,
-    Subject::transform(queue::driver()).over_messages().named("queue over messages").known(LEAD_STAYS).known(RIDERS[1])
-);
-driver_contract!(frame_contract, Subject::transform(frame::driver()).known(LEAD_STAYS));
-driver_contract!(tcp_contract, Subject::transport(tcp::driver(), Contact::new("127.0.0.1:0")).known(NO_TURN));
-driver_contract!(loop_contract, Subject::transport(loop_::driver(), ()).known(NO_TURN));
+driver_contract!(null_contract, Subject::transform(null::driver()));
+driver_contract!(null_over_messages, Subject::transform(null::driver()).over_messages().named("null over messages"));
+driver_contract!(queue_contract, Subject::transform(queue::driver()));
+driver_contract!(queue_over_messages, Subject::transform(queue::driver()).over_messages().named("queue over messages"));
+driver_contract!(frame_contract, Subject::transform(frame::driver()));
+driver_contract!(tcp_contract, Subject::transport(tcp::driver(), Contact::new("127.0.0.1:0")));
+driver_contract!(loop_contract, Subject::transport(loop_::driver(), ()));
 driver_contract!(
     loop_of_messages,
     Subject::transport(loop_::driver(), ())
@@ -36,11 +19,8 @@ driver_contract!(
         .named("loop of messages")
 );
 driver_contract!(void_contract, Subject::transport(void::driver(), ()));
-driver_contract!(pick_contract, Subject::transform(pick::driver()).known(NO_TURN));
-driver_contract!(
-    pick_over_messages,
-    Subject::transform(pick::driver()).over_messages().named("pick over messages").known(LEAD_STAYS)
-);
+driver_contract!(pick_contract, Subject::transform(pick::driver()));
+driver_contract!(pick_over_messages, Subject::transform(pick::driver()).over_messages().named("pick over messages"));
 
 fn tcp_level() -> LevelNode {
     LevelNode::new(tcp::driver())
@@ -53,8 +33,6 @@ driver_contract!(
             .over(LevelNode::new(queue::driver()).over(LevelNode::new(frame::driver()).over(tcp_level())))
     )
     .at(Contact::new("127.0.0.1:0"))
-    .known(LEAD_STAYS)
-    .known(RIDERS[1])
 );
 
-driver_contract!(datagrams, Subject::transform(beds::dgram()).known(LEAD_STAYS));
+driver_contract!(datagrams, Subject::transform(beds::dgram()));
