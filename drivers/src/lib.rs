@@ -10,11 +10,14 @@
 //! | [`pick`] | as its branches | sends each op to the branch an attr names, reads from any |
 //! | [`frame`] | stream to message | length-delimited messages |
 //! | [`queue`] | as below | bounded write queue |
+//! | [`mod@file`] | stream | files, standard input and output, inherited descriptors |
 
 use std::sync::Arc;
 
 use xio_core::Driver;
 
+#[cfg(feature = "file")]
+pub mod file;
 #[cfg(feature = "frame")]
 pub mod frame;
 #[cfg(feature = "loop")]
@@ -35,6 +38,8 @@ pub mod void;
 /// Every driver that was compiled in, in the order of their names.
 pub fn all() -> Vec<Arc<dyn Driver>> {
     vec![
+        #[cfg(feature = "file")]
+        file::driver(),
         #[cfg(feature = "frame")]
         frame::driver(),
         #[cfg(feature = "loop")]

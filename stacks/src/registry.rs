@@ -186,7 +186,7 @@ pub(crate) fn shipped_names() -> impl Iterator<Item = &'static str> {
 const SHIPPED: [(&str, bool); 21] = [
     ("checksum", false),
     ("fault", false),
-    ("file", false),
+    ("file", cfg!(feature = "file")),
     ("filter", false),
     ("frame", cfg!(feature = "frame")),
     ("loop", cfg!(feature = "loop")),
