@@ -11,6 +11,7 @@
 //! | [`frame`] | stream to message | length-delimited messages |
 //! | [`queue`] | as below | bounded write queue |
 //! | [`mod@file`] | stream | files, standard input and output, inherited descriptors |
+//! | [`rate`] | as below | token bucket |
 
 use std::sync::Arc;
 
@@ -26,10 +27,14 @@ pub mod loop_;
 mod net;
 #[cfg(feature = "null")]
 pub mod null;
+#[cfg(feature = "rate")]
+mod part;
 #[cfg(feature = "pick")]
 pub mod pick;
 #[cfg(feature = "queue")]
 pub mod queue;
+#[cfg(feature = "rate")]
+pub mod rate;
 #[cfg(feature = "tcp")]
 pub mod tcp;
 #[cfg(feature = "void")]
@@ -50,6 +55,8 @@ pub fn all() -> Vec<Arc<dyn Driver>> {
         pick::driver(),
         #[cfg(feature = "queue")]
         queue::driver(),
+        #[cfg(feature = "rate")]
+        rate::driver(),
         #[cfg(feature = "tcp")]
         tcp::driver(),
         #[cfg(feature = "void")]

@@ -195,7 +195,7 @@ const SHIPPED: [(&str, bool); 21] = [
     ("null", cfg!(feature = "null")),
     ("pick", cfg!(feature = "pick")),
     ("queue", cfg!(feature = "queue")),
-    ("rate", false),
+    ("rate", cfg!(feature = "rate")),
     ("shm", false),
     ("tap", false),
     ("tcp", cfg!(feature = "tcp")),

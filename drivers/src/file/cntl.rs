@@ -1,9 +1,9 @@
 //! The commands: where the file is, its options, its position. Invariant: a command that is refused
 //! changes nothing.
 
-use xio_core::attr::{Attr, check_value, unknown_option};
+use xio_core::attr::{Attr, check_value};
 use xio_core::cntl::{Cntl, GetOption, Offset, RemoteContact, SetOption};
-use xio_core::schema::Value;
+use xio_core::schema::{OptionSpec, Value};
 use xio_core::{Cx, Error, ErrorKind};
 
 use super::Options;
@@ -22,8 +22,10 @@ impl File {
         {
             return c.reply::<GetOption>(o.value(name));
         }
-        if let Some(SetOption(name, value)) = c.command() {
-            return self.set_option(cx, name, value).and_then(|()| c.reply::<SetOption>(()));
+        if let Some(SetOption(name, value)) = c.command()
+            && let Some(spec) = Options::SPECS.iter().find(|s| s.name == name)
+        {
+            return self.set_option(cx, spec, value).and_then(|()| c.reply::<SetOption>(()));
         }
         if let Some(Offset(to)) = c.command() {
             return self.offset(*to, c);
@@ -31,8 +33,8 @@ impl File {
         Err(c.unsupported())
     }
 
-    fn set_option(&mut self, cx: &Cx<'_>, name: &str, value: &Value) -> Result<(), Error> {
-        let Some(spec) = Options::SPECS.iter().find(|s| s.name == name) else { return Err(unknown_option(name)) };
+    fn set_option(&mut self, cx: &Cx<'_>, spec: &OptionSpec, value: &Value) -> Result<(), Error> {
+        let name = spec.name;
         check_value(spec, value)?;
         if !spec.runtime {
             let text = format!("`{name}` cannot change while the file is open; set it in the stack and open again");

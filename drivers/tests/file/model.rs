@@ -41,7 +41,7 @@ fn put(data: &mut Vec<u8>, at: usize, bytes: &[u8]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn a_file_is_what_bytes_in_memory_are(start in prop::collection::vec(any::<u8>(), 0..1000), steps in steps()) {
         let (dir, engine) = (Dir::new(), Engine::new().unwrap());
