@@ -11,12 +11,15 @@
 //! | [`frame`] | stream to message | length-delimited messages |
 //! | [`queue`] | as below | bounded write queue |
 //! | [`mod@file`] | stream | files, standard input and output, inherited descriptors |
+//! | [`fault`] | as below | seeded faults |
 //! | [`rate`] | as below | token bucket |
 
 use std::sync::Arc;
 
 use xio_core::Driver;
 
+#[cfg(feature = "fault")]
+pub mod fault;
 #[cfg(feature = "file")]
 pub mod file;
 #[cfg(feature = "frame")]
@@ -27,7 +30,7 @@ pub mod loop_;
 mod net;
 #[cfg(feature = "null")]
 pub mod null;
-#[cfg(feature = "rate")]
+#[cfg(any(feature = "fault", feature = "rate"))]
 mod part;
 #[cfg(feature = "pick")]
 pub mod pick;
@@ -43,6 +46,8 @@ pub mod void;
 /// Every driver that was compiled in, in the order of their names.
 pub fn all() -> Vec<Arc<dyn Driver>> {
     vec![
+        #[cfg(feature = "fault")]
+        fault::driver(),
         #[cfg(feature = "file")]
         file::driver(),
         #[cfg(feature = "frame")]

@@ -36,8 +36,9 @@ pub(crate) enum Next<'o> {
 }
 
 impl Parts {
-    /// Looks at a write that enters the level, again or for the first time.
-    pub(crate) fn enter<'o>(&mut self, mut op: Op<'o, Write>) -> Next<'o> {
+    /// Looks at a write that enters the level, again or for the first time. `over` sees one that is
+    /// answered for good.
+    pub(crate) fn enter<'o>(&mut self, mut op: Op<'o, Write>, over: impl FnOnce(&mut Op<'o, Write>)) -> Next<'o> {
         if op.moved() == 0 && self.back.is_none() {
             // Another write than the one that was cut up last.
             *self = Self::default();
@@ -45,6 +46,7 @@ impl Parts {
         if let Some((n, error)) = self.back.take() {
             if op.moved() + n >= op.len() {
                 *self = Self::default();
+                over(&mut op);
                 op.take_all();
                 return Next::Answered(op.finished(), true);
             }
@@ -60,6 +62,7 @@ impl Parts {
         match stopped.or_else(|| self.error.take()) {
             Some(e) => {
                 *self = Self::default();
+                over(&mut op);
                 Next::Answered(op.failed(e), true)
             }
             None => Next::More(op),

@@ -7,12 +7,15 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use proptest::prelude::*;
-use xio_core::attr::{Rate, Size};
+use xio_core::attr::{Attr, Rate, Size};
+use xio_core::caps::{Caps, Needs};
 use xio_core::cntl::{GetOption, SetOption};
+use xio_core::driver::{Info, Intercepts, Role, Shape};
 use xio_core::io::Direction;
+use xio_core::op::Read;
 use xio_core::reactor::{Sim, SimConfig};
 use xio_core::schema::Value;
-use xio_core::{CloseMode, Engine, ErrorKind, Handle, LevelNode, Stack};
+use xio_core::{CloseMode, Cx, Engine, Error, ErrorKind, Flow, Handle, Level, LevelNode, Op, Stack};
 use xio_drivers::rate::{self, Options};
 use xio_drivers::{frame, loop_, queue, void};
 
@@ -326,4 +329,59 @@ fn levels_above_that_join_and_cut_writes_change_nothing() {
     let bytes = (0..60u64).map(|i| i * 100 + 4).sum::<u64>();
     let want = Duration::from_nanos((bytes - 10_000) * 10_000);
     assert_eq!(t, want);
+}
+
+xio_core::options! {
+    /// It has none.
+    pub struct Nothing for "reader" {}
+}
+
+/// Reads each message into a buffer of its own first.
+struct Reader;
+
+impl xio_core::Driver for Reader {
+    fn info(&self) -> &Info {
+        const INFO: Info = Info::new("reader", Shape::Transform, "for tests");
+        &INFO
+    }
+    fn attr(&self) -> Box<dyn Attr> {
+        Box::new(Nothing::default())
+    }
+    fn needs(&self, _: &dyn Attr) -> Needs {
+        Needs::MESSAGE
+    }
+    fn caps(&self, _: &dyn Attr, below: &[Caps]) -> Result<Caps, Error> {
+        Ok(below[0].clone())
+    }
+    fn intercepts(&self, _: &dyn Attr, _: Role) -> Intercepts {
+        Intercepts::READ | Intercepts::READ_DONE
+    }
+    fn level(&self, _: &dyn Attr, _: Role) -> Result<Box<dyn Level>, Error> {
+        Ok(Box::new(Self))
+    }
+}
+
+impl Level for Reader {
+    fn read<'o>(&mut self, _: &mut Cx<'_>, op: Op<'o, Read>) -> Flow<'o> {
+        op.pass_into(BytesMut::with_capacity(100), 1)
+    }
+    fn read_done<'o>(&mut self, _: &mut Cx<'_>, mut op: Op<'o, Read>) -> Flow<'o> {
+        let below = op.below();
+        op.put(&below.buf);
+        op.finished()
+    }
+}
+
+#[test]
+fn a_buffer_that_a_level_above_put_in_place_stays_there() {
+    let (_, engine) = world();
+    let leaf = LevelNode::new(loop_::driver()).with_attr(Box::new(loop_::Options::default().with_message(true)));
+    let server = engine.listen(&Stack::new(leaf.clone()).unwrap(), ()).wait().unwrap();
+    let top = LevelNode::new(Arc::new(Reader)).over(level(limit(1000)).over(leaf));
+    let near = engine.open(&Stack::new(top).unwrap(), server.contact()).wait().unwrap();
+    let far = server.accept().wait().unwrap().open().wait().unwrap();
+    for word in ["one", "", "three"] {
+        far.write(word).wait().unwrap();
+        assert_eq!(near.take(100).wait().unwrap().into_bytes(), word);
+    }
 }

@@ -185,7 +185,7 @@ pub(crate) fn shipped_names() -> impl Iterator<Item = &'static str> {
 /// Every driver the project ships, and whether this build has it. The feature has the same name.
 const SHIPPED: [(&str, bool); 21] = [
     ("checksum", false),
-    ("fault", false),
+    ("fault", cfg!(feature = "fault")),
     ("file", cfg!(feature = "file")),
     ("filter", false),
     ("frame", cfg!(feature = "frame")),

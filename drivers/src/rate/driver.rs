@@ -74,6 +74,7 @@ impl xio_core::Driver for Driver {
             reading: None,
             writing: None,
             had: 0,
+            is_part: false,
             parts: Parts::default(),
             behind: Vec::new(),
             readies: Vec::new(),
@@ -99,6 +100,8 @@ struct Limiter {
     writing: Option<(Held<Write>, Timer)>,
     /// Bytes the read had when it went down.
     had: usize,
+    /// It went down for a part of its bytes.
+    is_part: bool,
     parts: Parts,
     behind: Vec<Behind>,
     readies: Vec<(Held<Ready>, Timer)>,
@@ -153,7 +156,7 @@ impl Limiter {
 impl Level for Limiter {
     fn read<'o>(&mut self, cx: &mut Cx<'_>, op: Op<'o, Read>) -> Flow<'o> {
         let borders = self.has_borders(cx);
-        self.had = op.got();
+        (self.had, self.is_part) = (op.got(), false);
         let Some(bucket) = &mut self.read else { return op.pass() };
         if op.room() == 0 && !borders {
             return op.pass();
@@ -170,20 +173,23 @@ impl Level for Limiter {
         }
         let most = op.room().min(bucket.holds());
         let wanted = op.wanted().min(most);
+        self.is_part = true;
         op.pass_part(most, wanted)
     }
 
     fn read_done<'o>(&mut self, _: &mut Cx<'_>, mut op: Op<'o, Read>) -> Flow<'o> {
         let Some(bucket) = &mut self.read else { return op.finished() };
-        // Puts the count of a part back into that of the read.
-        op.below();
+        if std::mem::take(&mut self.is_part) {
+            // Puts its count back into that of the read.
+            op.below();
+        }
         bucket.take(op.got().saturating_sub(self.had));
         op.finished()
     }
 
     fn write<'o>(&mut self, cx: &mut Cx<'_>, op: Op<'o, Write>) -> Flow<'o> {
         let borders = self.has_borders(cx);
-        let op = match self.parts.enter(op) {
+        let op = match self.parts.enter(op, |_| ()) {
             Next::More(op) => op,
             Next::Answered(flow, over) => {
                 if over {
