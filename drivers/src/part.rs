@@ -31,8 +31,8 @@ pub(crate) struct Parts {
 pub(crate) enum Next<'o> {
     /// Send more of it, or begin with it.
     More(Op<'o, Write>),
-    /// It was answered; `true`: for good.
-    Answered(Flow<'o>, bool),
+    /// It was answered.
+    Answered(Flow<'o>),
 }
 
 impl Parts {
@@ -48,11 +48,11 @@ impl Parts {
                 *self = Self::default();
                 over(&mut op);
                 op.take_all();
-                return Next::Answered(op.finished(), true);
+                return Next::Answered(op.finished());
             }
             self.error = error;
             if n > 0 {
-                return Next::Answered(op.finished_part(n), false);
+                return Next::Answered(op.finished_part(n));
             }
         }
         let stopped = self.stop.map(|r| match r {
@@ -63,7 +63,7 @@ impl Parts {
             Some(e) => {
                 *self = Self::default();
                 over(&mut op);
-                Next::Answered(op.failed(e), true)
+                Next::Answered(op.failed(e))
             }
             None => Next::More(op),
         }

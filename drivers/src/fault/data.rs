@@ -124,7 +124,7 @@ impl Faulty {
     pub(super) fn pass_write<'o>(&mut self, cx: &mut Cx<'_>, op: Op<'o, Write>) -> Flow<'o> {
         let mut op = match self.parts.enter(op, |op| *cx.word(op) = 0) {
             Next::More(op) => op,
-            Next::Answered(flow, _) => return flow,
+            Next::Answered(flow) => return flow,
         };
         let fate = self.fate(cx, &mut op);
         let left = op.len() - op.moved();

@@ -189,9 +189,10 @@ impl Level for Limiter {
 
     fn write<'o>(&mut self, cx: &mut Cx<'_>, op: Op<'o, Write>) -> Flow<'o> {
         let borders = self.has_borders(cx);
-        let op = match self.parts.enter(op, |_| ()) {
+        let mut over = false;
+        let op = match self.parts.enter(op, |_| over = true) {
             Next::More(op) => op,
-            Next::Answered(flow, over) => {
+            Next::Answered(flow) => {
                 if over {
                     self.written(cx);
                 }
