@@ -221,7 +221,8 @@ impl Level for File {
                     let target = o.target.clone();
                     return self.try_open(cx, op, target);
                 }
-                *self = Self { changed: self.changed.take(), late: self.late.take(), ..Self::new(self.watch.clone()) };
+                // What jobs of an earlier open still bring is theirs.
+                *self = Self { changed: self.changed.take(), ..Self::new(self.watch.clone()) };
                 let target = match target(op.contact(), &self.options(cx)) {
                     Ok(t) => t,
                     Err(e) => return op.failed(e),
