@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::BytesMut;
 use xio_stacks::core::attr::Attr;
 use xio_stacks::core::buffer::{Chunk, Piece};
-use xio_stacks::core::caps::{Caps, Needs};
+use xio_stacks::core::caps::{Branch, Caps, Needs};
 use xio_stacks::core::driver::{Info, Intercepts, Role, Shape, options};
 use xio_stacks::core::op::{Read, Write};
 use xio_stacks::core::schema::ValueKind;

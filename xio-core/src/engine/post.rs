@@ -255,9 +255,8 @@ fn call_back(core: &Arc<Core>) {
     loop {
         let calls = CALLS.get();
         let shared = &core.shared;
-        // A turn goes on to other handles, and comes back; a user's thread leaves the rest to the engine's.
-        let other = turns(shared) || (ENGINE.get() == 0 && shared.own_thread);
-        let full = calls >= TURN_CALLS && other && !shared.stopped.load(Ordering::Acquire);
+        // A turn goes on to other handles and comes back; other threads leave the rest to the next turn.
+        let full = calls >= TURN_CALLS && !shared.stopped.load(Ordering::Acquire);
         CALLS.set(calls + 1);
         let mut lane = Lane::enter(core);
         let next = if full { None } else { lane.next_call() };
