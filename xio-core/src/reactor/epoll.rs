@@ -22,7 +22,6 @@ use smallvec::SmallVec;
 use super::{Bell, Reactor, Waiter, Waiters};
 use crate::buffer::{Piece, Room};
 use crate::cntl::Path;
-use crate::contact::Contact;
 use crate::io::{Connected, Direction, RuntimeOption, Sock, Socket, SocketOptions};
 use crate::sync::{Arc, AtomicU32, AtomicU64, Mutex, Ordering};
 use crate::time::Time;
@@ -159,8 +158,8 @@ impl Reactor for Epoll {
             false => bind_first(&socket, &options.bind, at)?,
         }
         socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
-        let local = socket.local_addr()?.as_socket().map(Contact::from).unwrap_or_default();
-        Ok(Connected::new(Sock(self.shared.stream(socket.into(), options.spin)), local, Contact::None))
+        let local = socket.local_addr()?.as_socket();
+        Ok(Connected::new(Sock(self.shared.stream(socket.into(), options.spin)), local, None))
     }
 
     fn adopt(&self, fd: OwnedFd, options: &SocketOptions) -> io::Result<Connected> {
@@ -171,7 +170,7 @@ impl Reactor for Epoll {
         if socket.local_addr()?.as_socket().is_some() {
             apply(&socket, options)?;
         }
-        let (local, peer) = ends(&socket);
+        let (local, peer) = (address(socket.local_addr()), address(socket.peer_addr()));
         let stream = self.shared.stream(socket.into(), options.spin);
         // Others may hold the same socket: its mode is theirs, too.
         stream.patience.store(Patience::NONE, Ordering::Relaxed);
@@ -335,27 +334,28 @@ impl Socket for Stream {
 
     fn accept(&self) -> io::Result<Connected> {
         let flags = rustix::net::SocketFlags::CLOEXEC | rustix::net::SocketFlags::NONBLOCK;
-        let fd = self.attempt(Direction::Read, || Ok(rustix::net::accept_with(&self.fd, flags)?))?;
-        let socket = socket2::Socket::from(fd);
-        let (local, peer) = ends(&socket);
-        Ok(Connected::new(Sock(self.set.stream(socket.into(), Duration::ZERO)), local, peer))
+        let (fd, peer) = self.attempt(Direction::Read, || Ok(rustix::net::acceptfrom_with(&self.fd, flags)?))?;
+        let stream = self.set.stream(fd, Duration::ZERO);
+        let (local, peer) = (stream.local(), peer.and_then(|a| a.try_into().ok()));
+        Ok(Connected::new(Sock(stream), local, peer))
     }
 
-    fn finish_connect(&self) -> io::Result<Connected> {
+    fn finish_connect(&self) -> io::Result<Option<SocketAddr>> {
         let socket = self.socket();
         self.attempt(Direction::Write, || {
             if let Some(e) = socket.take_error()? {
                 return Err(e);
             }
             match socket.peer_addr() {
-                Ok(_) => Ok(()),
+                Ok(a) => Ok(a.as_socket()),
                 Err(e) if e.kind() == io::ErrorKind::NotConnected => Err(io::ErrorKind::WouldBlock.into()),
                 Err(e) => Err(e),
             }
-        })?;
-        let (local, peer) = ends(&socket);
-        let me = self.me.upgrade().ok_or(io::ErrorKind::NotConnected)?;
-        Ok(Connected::new(Sock(me), local, peer))
+        })
+    }
+
+    fn local(&self) -> Option<SocketAddr> {
+        address(self.socket().local_addr())
     }
 
     fn shutdown_write(&self) -> io::Result<()> {
@@ -510,8 +510,6 @@ fn apply(s: &socket2::Socket, o: &SocketOptions) -> io::Result<()> {
     Ok(())
 }
 
-fn ends(s: &socket2::Socket) -> (Contact, Contact) {
-    let contact =
-        |a: io::Result<socket2::SockAddr>| a.ok().and_then(|a| a.as_socket()).map(Contact::from).unwrap_or_default();
-    (contact(s.local_addr()), contact(s.peer_addr()))
+fn address(a: io::Result<socket2::SockAddr>) -> Option<SocketAddr> {
+    a.ok()?.as_socket()
 }

@@ -95,12 +95,12 @@ impl World {
         Ok(n)
     }
 
-    pub(super) fn connected(&mut self, id: Id) -> io::Result<(SocketAddr, SocketAddr)> {
+    pub(super) fn connected(&mut self, id: Id) -> io::Result<SocketAddr> {
         let Some(e) = self.end(id) else { return Err(ErrorKind::NotConnected.into()) };
         match e.state {
             State::Connecting => Err(ErrorKind::WouldBlock.into()),
             State::Failed(why) => Err(why.into()),
-            State::Up => Ok((e.local, e.peer)),
+            State::Up => Ok(e.peer),
         }
     }
 
