@@ -84,7 +84,7 @@ impl Socket for Port {
 
     fn disarm(&self, direction: Direction, waiter: &Waiter) {
         if let Some(list) = self.world.lock().waiters(self.id, direction) {
-            list.retain(|w| w != waiter);
+            list.remove(waiter);
         }
     }
 

@@ -194,8 +194,8 @@ impl World {
     pub(super) fn wake(&mut self, id: Id) {
         for d in [Direction::Read, Direction::Write] {
             if self.is_ready(id, d) {
-                let waiters = self.waiters(id, d).map(std::mem::take).unwrap_or_default();
-                self.ready.extend(waiters);
+                let mut waiters = self.waiters(id, d).map(std::mem::take).unwrap_or_default();
+                waiters.move_to(&mut self.ready);
             }
         }
     }
