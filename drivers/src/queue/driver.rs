@@ -176,8 +176,12 @@ impl Queue {
         }
         let (held, flow) = op.hold(cx);
         line.hold(held, len);
-        // What was written behind goes before what waits.
-        self.next(cx);
+        if self.busy {
+            self.mark(cx);
+        } else {
+            // What was written behind goes before what waits.
+            self.next(cx);
+        }
         flow
     }
 }
