@@ -122,12 +122,11 @@ impl ReadBody {
         n
     }
 
-    /// Gives back what `pass_into` or `pass_take` of this level put in place, with what came; the
-    /// read is again as the level above wants it. After `pass_part` there is nothing to give back
-    /// but the count.
-    pub fn below(&mut self) -> Below {
+    /// Gives back what the level at `node` had put in place, with what came.
+    pub(crate) fn below(&mut self, node: u8) -> Below {
         let mut out = Below { buf: BytesMut::new(), chunks: Chunks::new(), got: self.got };
-        let Some(saved) = self.saved.pop() else {
+        let mine = self.saved.pop_if(|s| s.node == node);
+        let Some(saved) = mine else {
             out.got = 0;
             return out;
         };
@@ -269,12 +268,23 @@ impl ReadBody {
         self.touched && self.leave_touched(node)
     }
 
-    fn leave_touched(&mut self, node: u8) -> bool {
-        while self.saved.last().is_some_and(|s| s.node >= node) {
-            if let Some(saved) = self.saved.pop() {
-                self.restore(saved);
-            }
+    /// The op comes up to the level at `node`, which sees its own target and those of the levels above.
+    #[inline]
+    pub(crate) fn come_up(&mut self, node: u8) {
+        if !self.saved.is_empty() {
+            self.take_off(node.saturating_add(1));
         }
+    }
+
+    /// Takes off what the levels from `node` down had put in place.
+    fn take_off(&mut self, node: u8) {
+        while let Some(saved) = self.saved.pop_if(|s| s.node >= node) {
+            self.restore(saved);
+        }
+    }
+
+    fn leave_touched(&mut self, node: u8) -> bool {
+        self.take_off(node);
         // What a level above this one put in place is still to be looked at.
         self.touched = !self.saved.is_empty();
         true
@@ -512,10 +522,15 @@ impl WriteBody {
         true
     }
 
+    /// Whether what goes down is not what the owner wrote: if it stops half way, nothing can follow it.
+    pub(crate) fn is_dressed(&self) -> bool {
+        !self.saved.is_empty() || !self.leads.is_empty()
+    }
+
     /// The op comes up to the level at `node`, which sees its own pieces and those of the levels above.
     #[inline]
     pub(crate) fn come_up(&mut self, node: u8) {
-        if !self.saved.is_empty() || !self.leads.is_empty() {
+        if self.is_dressed() {
             self.take_off(node.saturating_add(1));
         }
     }
@@ -686,11 +701,13 @@ mod tests {
         r.put_below(3, Target::Fill(BytesMut::with_capacity(4)), usize::MAX, 4);
         assert_eq!((r.room(), r.wanted()), (4, 4));
         r.put(b"abcd");
-        let b = r.below();
+        // What another level put in place is not this one's.
+        assert_eq!((r.below(2).got, r.got()), (0, 4));
+        let b = r.below(3);
         assert_eq!((&b.buf[..], b.got, r.got(), r.room()), (&b"abcd"[..], 4, 0, 8));
         r.limit_below(3, 2, 1);
         assert_eq!(r.put(b"xyz"), 2);
-        assert_eq!((r.below().got, r.got(), r.room()), (2, 2, 6));
+        assert_eq!((r.below(3).got, r.got(), r.room()), (2, 2, 6));
     }
 
     #[test]
