@@ -33,6 +33,8 @@ pub struct ReadBody {
     saved: Vec<SavedRead>,
     /// A level has moved bytes itself or put something in place: look closer when it lets go.
     touched: bool,
+    /// The level whose work has the read.
+    pub(crate) worker: u8,
 }
 
 /// The read as the level above wants it, while a level below it works for the level between.
@@ -57,7 +59,16 @@ pub struct Below {
 
 impl ReadBody {
     pub(crate) const fn empty() -> Self {
-        Self { target: Target::none(), got: 0, room: 0, wait_for: 1, mark: 0, saved: Vec::new(), touched: false }
+        Self {
+            target: Target::none(),
+            got: 0,
+            room: 0,
+            wait_for: 1,
+            mark: 0,
+            saved: Vec::new(),
+            touched: false,
+            worker: USER,
+        }
     }
 
     pub(crate) fn ask(&mut self, target: Target, room: usize, wait_for: usize) {
@@ -122,8 +133,13 @@ impl ReadBody {
         n
     }
 
+    /// What [`Op::below`](crate::Op::below) gives, for the level whose work this is.
+    pub fn below(&mut self) -> Below {
+        self.below_of(self.worker)
+    }
+
     /// Gives back what the level at `node` had put in place, with what came.
-    pub(crate) fn below(&mut self, node: u8) -> Below {
+    pub(crate) fn below_of(&mut self, node: u8) -> Below {
         let mut out = Below { buf: BytesMut::new(), chunks: Chunks::new(), got: self.got };
         let mine = self.saved.pop_if(|s| s.node == node);
         let Some(saved) = mine else {
@@ -702,12 +718,12 @@ mod tests {
         assert_eq!((r.room(), r.wanted()), (4, 4));
         r.put(b"abcd");
         // What another level put in place is not this one's.
-        assert_eq!((r.below(2).got, r.got()), (0, 4));
-        let b = r.below(3);
+        assert_eq!((r.below_of(2).got, r.got()), (0, 4));
+        let b = r.below_of(3);
         assert_eq!((&b.buf[..], b.got, r.got(), r.room()), (&b"abcd"[..], 4, 0, 8));
         r.limit_below(3, 2, 1);
         assert_eq!(r.put(b"xyz"), 2);
-        assert_eq!((r.below(3).got, r.got(), r.room()), (2, 2, 6));
+        assert_eq!((r.below_of(3).got, r.got(), r.room()), (2, 2, 6));
     }
 
     #[test]

@@ -512,6 +512,10 @@ impl<'o, K: Kind> Op<'o, K> {
     /// `write_worked` of this level. Meant for work of a microsecond or more. The other direction
     /// goes on meanwhile, so what `job` needs must be shared with the level (an `Arc`, a lock).
     pub fn work(self, job: impl FnOnce(&mut K::Body) + Send + 'static) -> Flow<'o> {
+        let at = self.cell.head.at;
+        if let Some(body) = K::read_body(&mut self.cell.body) {
+            body.worker = at;
+        }
         let job: Job<K> = Box::new(job);
         self.cell.head.io = IoSlot::Work(Box::new(job));
         self.flow(Act::Work)
@@ -582,7 +586,7 @@ impl<'o> Op<'o, Read> {
     /// but the count.
     pub fn below(&mut self) -> crate::body::Below {
         let at = self.cell.head.at;
-        self.cell.body.below(at)
+        self.cell.body.below_of(at)
     }
 
     /// What a read that this level made brought, taken out of it in `own_read_done`; nothing for any
