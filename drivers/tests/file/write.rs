@@ -40,7 +40,7 @@ fn a_full_device_says_so_with_what_had_gone() {
     let h = open_as(&engine, mode("write").with_truncate(Some(false)), "/dev/full").unwrap();
     let e = h.write("x").wait().unwrap_err();
     assert_eq!((e.kind(), e.back.n), (ErrorKind::Io, 0));
-    assert!(e.to_string().contains("`/dev/full`: No space left"), "{e}");
+    assert!(e.to_string().contains("No space left on device (os error 28): `/dev/full`"), "{e}");
     // The next op has its turn.
     assert_eq!(h.write("x").deadline(LONG).wait().unwrap_err().kind(), ErrorKind::Io);
     h.flush().deadline(LONG).wait().unwrap();
