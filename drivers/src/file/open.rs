@@ -51,6 +51,12 @@ pub(super) fn target(contact: &Contact, o: &Options) -> Result<Target, Error> {
     }
 }
 
+/// Whether a contact can name a file; nothing is looked at.
+pub(super) fn check_contact(o: &Options, contact: &Contact) -> Result<(), Error> {
+    // Where a descriptor is given, none is taken from its option: a contact is wrong there.
+    target(contact, o).map(drop)
+}
+
 /// Opens. May block.
 pub(super) fn open(target: Target, o: &Options) -> Opened {
     let place = match target {
