@@ -38,9 +38,7 @@ impl Socket for Port {
 
     fn send(&self, pieces: &[Piece], skip: usize) -> io::Result<usize> {
         let len: usize = pieces.iter().map(|p| p.len()).sum();
-        self.world.lock().send(self.id, len.saturating_sub(skip), |n| {
-            pieces.iter().flat_map(|p| p.iter().copied()).skip(skip).take(n).collect()
-        })
+        self.world.lock().send(self.id, len.saturating_sub(skip), |n| run(pieces, skip, n))
     }
 
     fn accept(&self) -> io::Result<Connected> {
@@ -144,4 +142,15 @@ impl Slot {
 /// The address a contact stands for.
 pub(super) fn address(contact: &Contact) -> Option<SocketAddr> {
     contact.text()?.parse().ok()
+}
+
+/// `n` bytes of the pieces, past the first `skip`.
+fn run(pieces: &[Piece], mut skip: usize, n: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(n);
+    for p in pieces {
+        let rest = p.get(skip..).unwrap_or_default();
+        skip = skip.saturating_sub(p.len());
+        out.extend_from_slice(rest.get(..n - out.len()).unwrap_or(rest));
+    }
+    out
 }
