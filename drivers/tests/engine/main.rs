@@ -11,3 +11,4 @@ mod level;
 mod limit;
 mod open;
 mod recall;
+mod tried;
