@@ -16,18 +16,30 @@ const NO_TURN: &[&str] = &["C12"];
 /// A write that times out while it rides with others says that nothing of it went; it is on its way.
 const RIDERS: [&[&str]; 2] = [&["C6"], &["C16"]];
 
-driver_contract!(null_contract, Subject::transform(null::driver()).known(NO_TURN));
+/// The system tells of a reset once: whichever op asks first gets `Reset`, what waits beside it in the
+/// same direction or the other gets `Eof` or `BrokenPipe`. Nobody between socket and user keeps it.
+const RESET_ONCE: &[&str] = &["D6"];
+
+driver_contract!(null_contract, Subject::transform(null::driver()).known(NO_TURN).known(RESET_ONCE));
 driver_contract!(
     null_over_messages,
-    Subject::transform(null::driver()).over_messages().named("null over messages").known(LEAD_STAYS)
+    Subject::transform(null::driver()).over_messages().named("null over messages").known(LEAD_STAYS).known(RESET_ONCE)
 );
-driver_contract!(queue_contract, Subject::transform(queue::driver()).known(NO_TURN).known(RIDERS[0]));
+driver_contract!(queue_contract, Subject::transform(queue::driver()).known(NO_TURN).known(RIDERS[0]).known(RESET_ONCE));
 driver_contract!(
     queue_over_messages,
-    Subject::transform(queue::driver()).over_messages().named("queue over messages").known(LEAD_STAYS).known(RIDERS[1])
+    Subject::transform(queue::driver())
+        .over_messages()
+        .named("queue over messages")
+        .known(LEAD_STAYS)
+        .known(RIDERS[1])
+        .known(RESET_ONCE)
 );
-driver_contract!(frame_contract, Subject::transform(frame::driver()).known(LEAD_STAYS));
-driver_contract!(tcp_contract, Subject::transport(tcp::driver(), Contact::new("127.0.0.1:0")).known(NO_TURN));
+driver_contract!(frame_contract, Subject::transform(frame::driver()).known(LEAD_STAYS).known(RESET_ONCE));
+driver_contract!(
+    tcp_contract,
+    Subject::transport(tcp::driver(), Contact::new("127.0.0.1:0")).known(NO_TURN).known(RESET_ONCE)
+);
 driver_contract!(loop_contract, Subject::transport(loop_::driver(), ()).known(NO_TURN));
 driver_contract!(
     loop_of_messages,
@@ -36,10 +48,10 @@ driver_contract!(
         .named("loop of messages")
 );
 driver_contract!(void_contract, Subject::transport(void::driver(), ()));
-driver_contract!(pick_contract, Subject::transform(pick::driver()).known(NO_TURN));
+driver_contract!(pick_contract, Subject::transform(pick::driver()).known(NO_TURN).known(RESET_ONCE));
 driver_contract!(
     pick_over_messages,
-    Subject::transform(pick::driver()).over_messages().named("pick over messages").known(LEAD_STAYS)
+    Subject::transform(pick::driver()).over_messages().named("pick over messages").known(LEAD_STAYS).known(RESET_ONCE)
 );
 
 fn tcp_level() -> LevelNode {
@@ -55,6 +67,7 @@ driver_contract!(
     .at(Contact::new("127.0.0.1:0"))
     .known(LEAD_STAYS)
     .known(RIDERS[1])
+    .known(RESET_ONCE)
 );
 
-driver_contract!(datagrams, Subject::transform(beds::dgram()).known(LEAD_STAYS));
+driver_contract!(datagrams, Subject::transform(beds::dgram()).known(LEAD_STAYS).known(RESET_ONCE));

@@ -26,6 +26,7 @@ pub mod c_buffers;
 pub mod c_data;
 pub mod c_pace;
 pub mod c_units;
+pub mod d_cut;
 pub mod d_end;
 pub mod data;
 pub mod e_cancel;
@@ -101,6 +102,12 @@ macro_rules! __each_rule {
             "C15" c15_one_write_one_message $crate::rules::c_units::c15;
             "C16" c16_a_half_written_message_is_never_passed_over $crate::rules::c_units::c16;
             // D
+            "D1" d01_every_waiting_read_sees_the_end $crate::rules::d_end::d1;
+            "D2" d02_the_end_of_a_stream_stays $crate::rules::d_end::d2;
+            "D3" d03_data_that_comes_with_the_end_is_not_lost $crate::rules::d_cut::d3;
+            "D4" d04_an_end_inside_a_message_is_no_clean_end $crate::rules::d_cut::d4;
+            "D5" d05_ending_one_side_leaves_the_other_alone $crate::rules::d_end::d5;
+            "D6" d06_a_reset_is_not_an_end $crate::rules::d_end::d6;
             // E
             // F
             // G
