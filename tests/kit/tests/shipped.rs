@@ -20,12 +20,24 @@ const RIDERS: [&[&str]; 2] = [&["C6"], &["C16"]];
 /// same direction or the other gets `Eof` or `BrokenPipe`. Nobody between socket and user keeps it.
 const RESET_ONCE: &[&str] = &["D6"];
 
-driver_contract!(null_contract, Subject::transform(null::driver()).known(NO_TURN).known(RESET_ONCE));
+/// A level that answers `Cancel::Keep` is asked again at every further cancel of the op (E4), and a
+/// deadline of zero is looked at only after the op has been tried (E5).
+const CANCELS: &[&str] = &["E4", "E5"];
+
+driver_contract!(null_contract, Subject::transform(null::driver()).known(NO_TURN).known(RESET_ONCE).known(CANCELS));
 driver_contract!(
     null_over_messages,
-    Subject::transform(null::driver()).over_messages().named("null over messages").known(LEAD_STAYS).known(RESET_ONCE)
+    Subject::transform(null::driver())
+        .over_messages()
+        .named("null over messages")
+        .known(LEAD_STAYS)
+        .known(RESET_ONCE)
+        .known(CANCELS)
 );
-driver_contract!(queue_contract, Subject::transform(queue::driver()).known(NO_TURN).known(RIDERS[0]).known(RESET_ONCE));
+driver_contract!(
+    queue_contract,
+    Subject::transform(queue::driver()).known(NO_TURN).known(RIDERS[0]).known(RESET_ONCE).known(CANCELS)
+);
 driver_contract!(
     queue_over_messages,
     Subject::transform(queue::driver())
@@ -34,24 +46,34 @@ driver_contract!(
         .known(LEAD_STAYS)
         .known(RIDERS[1])
         .known(RESET_ONCE)
+        .known(CANCELS)
 );
-driver_contract!(frame_contract, Subject::transform(frame::driver()).known(LEAD_STAYS).known(RESET_ONCE));
+driver_contract!(
+    frame_contract,
+    Subject::transform(frame::driver()).known(LEAD_STAYS).known(RESET_ONCE).known(CANCELS)
+);
 driver_contract!(
     tcp_contract,
-    Subject::transport(tcp::driver(), Contact::new("127.0.0.1:0")).known(NO_TURN).known(RESET_ONCE)
+    Subject::transport(tcp::driver(), Contact::new("127.0.0.1:0")).known(NO_TURN).known(RESET_ONCE).known(CANCELS)
 );
-driver_contract!(loop_contract, Subject::transport(loop_::driver(), ()).known(NO_TURN));
+driver_contract!(loop_contract, Subject::transport(loop_::driver(), ()).known(NO_TURN).known(CANCELS));
 driver_contract!(
     loop_of_messages,
     Subject::transport(loop_::driver(), ())
         .with_attr(Box::new(loop_::Options::default().with_message(true)))
         .named("loop of messages")
+        .known(CANCELS)
 );
 driver_contract!(void_contract, Subject::transport(void::driver(), ()));
-driver_contract!(pick_contract, Subject::transform(pick::driver()).known(NO_TURN).known(RESET_ONCE));
+driver_contract!(pick_contract, Subject::transform(pick::driver()).known(NO_TURN).known(RESET_ONCE).known(CANCELS));
 driver_contract!(
     pick_over_messages,
-    Subject::transform(pick::driver()).over_messages().named("pick over messages").known(LEAD_STAYS).known(RESET_ONCE)
+    Subject::transform(pick::driver())
+        .over_messages()
+        .named("pick over messages")
+        .known(LEAD_STAYS)
+        .known(RESET_ONCE)
+        .known(CANCELS)
 );
 
 fn tcp_level() -> LevelNode {
@@ -68,6 +90,7 @@ driver_contract!(
     .known(LEAD_STAYS)
     .known(RIDERS[1])
     .known(RESET_ONCE)
+    .known(CANCELS)
 );
 
-driver_contract!(datagrams, Subject::transform(beds::dgram()).known(LEAD_STAYS).known(RESET_ONCE));
+driver_contract!(datagrams, Subject::transform(beds::dgram()).known(LEAD_STAYS).known(RESET_ONCE).known(CANCELS));
