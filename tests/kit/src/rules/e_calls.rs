@@ -204,7 +204,7 @@ pub fn e10(bench: &mut Bench) -> Checked {
         bench.each_on(
             |s| s.near(insert),
             |w| {
-                let near = w.alone()?;
+                let (near, other) = (w.alone()?, w.alone()?);
                 let depth = Depth::default();
                 let (d, h) = (depth.clone(), near.clone());
                 near.flush().then(move |_| {
@@ -212,6 +212,8 @@ pub fn e10(bench: &mut Bench) -> Checked {
                     d.call("the first", || {
                         let (a, b) = (inner.clone(), inner.clone());
                         h.flush().then(move |_| a.call("a flush", || ()));
+                        let c = inner.clone();
+                        other.flush().then(move |_| c.call("another handle's flush", || ()));
                         let c = h.clone();
                         let read = h.read(room(10)).then(move |_| {
                             // Its own op has ended, so nothing is outstanding.
@@ -224,10 +226,11 @@ pub fn e10(bench: &mut Bench) -> Checked {
                 });
                 w.run();
                 let mut order = depth.1.take();
-                if order.len() == 4 {
+                if order.len() > 2 {
                     order[2..].sort();
                 }
-                ensure_eq!(order, ["the first", "the end of the first", "a flush", "a read"], "the callbacks");
+                let want = ["the first", "the end of the first", "a flush", "a read", "another handle's flush"];
+                ensure_eq!(order, want, "the callbacks");
                 Ok(())
             },
         )?;

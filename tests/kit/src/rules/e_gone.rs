@@ -7,11 +7,11 @@ use xio_core::caps::Needs;
 use xio_core::driver::Intercepts;
 use xio_core::op::Close;
 use xio_core::reactor::Sim;
-use xio_core::{Contact, Cx, Engine, Flow, Level, Op, Stack};
+use xio_core::{Cx, Engine, Flow, Level, Op, Stack};
 
 use super::data::room;
 use super::e_calls::STUCK;
-use crate::bench::{Bench, LONG, Tell};
+use crate::bench::{Bench, LONG};
 use crate::saboteur;
 use crate::subject::bind;
 use crate::verdict::{Checked, Stop};
@@ -68,20 +68,13 @@ fn without_engine(
     goes: Goes,
     own: bool,
 ) -> Checked {
-    let links = Tell::new();
-    let (to, server): (Contact, _) = if bench.caps().accepts {
-        let server = engine.listen(stack, bench.subject().contact()).deadline(LONG).wait()?;
-        let tell = links.clone();
-        server.accept().then(move |l| tell.note(l));
-        (server.contact().clone(), Some(server))
-    } else {
-        (bench.subject().contact().clone(), None)
+    // Nobody accepts: a link would hold the engine as well.
+    let server = match bench.caps().accepts {
+        true => Some(engine.listen(stack, bench.subject().contact()).deadline(LONG).wait()?),
+        false => None,
     };
+    let to = server.as_ref().map_or(bench.subject().contact(), |s| s.contact()).clone();
     let h = engine.open(stack, to).deadline(LONG).wait()?;
-    // Only what is said holds the engine from here on.
-    links.take();
-    drop(server);
-    links.take();
     let (done, ended) = mpsc::channel();
     let tell = done.clone();
     h.read(room(10)).then(move |_| {
@@ -89,7 +82,7 @@ fn without_engine(
     });
     match goes {
         Goes::Inline => {
-            let last = (engine, h.clone());
+            let last = (engine, server, h.clone());
             h.flush().then(move |_| {
                 drop(last);
                 let _ = done.send("flush");
@@ -99,7 +92,7 @@ fn without_engine(
         Goes::Turn => {
             // Who turns an engine holds it; where nobody has to, the callback has the last of it.
             let turns = (!own).then(|| engine.clone());
-            let last = (engine, h.clone());
+            let last = (engine, server, h.clone());
             h.read(room(10)).deadline(Duration::from_millis(2)).then(move |_| {
                 last.0.shutdown();
                 drop(last);
@@ -113,10 +106,10 @@ fn without_engine(
                 }
             }
         }
-        Goes::Handle => drop((engine, h)),
+        Goes::Handle => drop((engine, server, h)),
         Goes::Level => {
             *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(engine);
-            drop(h);
+            drop((server, h));
         }
     }
     drop(slot.lock().unwrap_or_else(PoisonError::into_inner).take());

@@ -23,7 +23,7 @@ pub static PROOFS: &[(&str, Proof)] = &[
     ("E7", Proof::Engine("engine/mod.rs, may_block: always `Ok`")),
     ("E8", Proof::Engine("engine/post.rs, call_back: call while the lane is held")),
     ("E9", Proof::Engine("engine/post.rs, call_back: do not look at `calling`")),
-    ("E10", Proof::Engine("engine/post.rs, settle: do not look at `SETTLING`")),
+    ("E10", Proof::Engine("engine/post.rs, Lane::leave: `call_back` at once, not through `CALLERS`")),
     ("E11", Proof::Engine("engine/mod.rs, drop of Owner: join the thread also where it is this one")),
     ("E12", Proof::Engine("rules/e_gone.rs, e12: applies to no driver yet; the first that shares memory writes it")),
 ];
