@@ -73,7 +73,7 @@ fn without_engine(
         true => Some(engine.listen(stack, bench.subject().contact()).deadline(LONG).wait()?),
         false => None,
     };
-    let to = server.as_ref().map_or(bench.subject().contact(), |s| s.contact()).clone();
+    let to = server.as_ref().map_or_else(|| bench.subject().contact(), |s| s.contact()).clone();
     let h = engine.open(stack, to).deadline(LONG).wait()?;
     let (done, ended) = mpsc::channel();
     let tell = done.clone();
