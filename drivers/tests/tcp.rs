@@ -276,6 +276,20 @@ fn an_abort_and_a_linger_of_zero_reset_the_peer() {
 }
 
 #[test]
+fn both_addresses_are_known_after_a_reset() {
+    let engine = Engine::new().unwrap();
+    for at in ["127.0.0.1:0", "[::1]:0", "localhost:0"] {
+        let (a, b) = pair_at(&engine, at);
+        let ends = [a.query(LocalContact).unwrap(), a.query(RemoteContact).unwrap()];
+        b.close().abort().wait().unwrap();
+        assert_eq!(a.take(1).deadline(SOON).wait().unwrap_err().kind(), ErrorKind::Reset);
+        assert_eq!(a.write("x").wait().unwrap_err().kind(), ErrorKind::BrokenPipe);
+        assert_eq!([a.query(LocalContact).unwrap(), a.query(RemoteContact).unwrap()], ends);
+        assert_eq!(a.same_peer(&ends[1]), Some(true));
+    }
+}
+
+#[test]
 fn a_lingering_close_holds_nobody_else_up() {
     let engine = Engine::new().unwrap();
     let server = listen(&engine, "127.0.0.1:0");

@@ -185,8 +185,8 @@ pub(crate) fn shipped_names() -> impl Iterator<Item = &'static str> {
 /// Every driver the project ships, and whether this build has it. The feature has the same name.
 const SHIPPED: [(&str, bool); 21] = [
     ("checksum", false),
-    ("fault", false),
-    ("file", false),
+    ("fault", cfg!(feature = "fault")),
+    ("file", cfg!(feature = "file")),
     ("filter", false),
     ("frame", cfg!(feature = "frame")),
     ("loop", cfg!(feature = "loop")),
@@ -195,7 +195,7 @@ const SHIPPED: [(&str, bool); 21] = [
     ("null", cfg!(feature = "null")),
     ("pick", cfg!(feature = "pick")),
     ("queue", cfg!(feature = "queue")),
-    ("rate", false),
+    ("rate", cfg!(feature = "rate")),
     ("shm", false),
     ("tap", false),
     ("tcp", cfg!(feature = "tcp")),

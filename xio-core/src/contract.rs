@@ -156,7 +156,8 @@ pub static RULES: &[Rule; 79] = rules! {
          changes after the read has ended.";
     "C6" "a write says how much went":
         "A write never reports more than it was given. One that ends early reports the bytes that are on their way, \
-         so that on a stream writing the rest loses and doubles nothing.";
+         so that on a stream writing the rest loses and doubles nothing; where a level made something else of \
+         the bytes, so that no count would be true, nothing more can be written.";
     "C7" "written buffers come back unchanged":
         "A write gives its pieces back as they were given, on every outcome. A level that works in an owned buffer \
          puts it right again on the way up.";

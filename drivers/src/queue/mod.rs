@@ -20,6 +20,7 @@
 
 mod cntl;
 mod driver;
+mod line;
 mod options;
 
 pub use cntl::{Amount, Queued};

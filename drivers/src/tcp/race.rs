@@ -140,11 +140,11 @@ impl Race {
         cx.finish(self.held, Err(Error::new(kind).detail(text)));
     }
 
-    fn won(self, cx: &mut Cx<'_>, c: Connected) -> Outcome {
+    fn won(self, cx: &mut Cx<'_>, c: Box<Connected>) -> Outcome {
         for (_, op, _) in &self.running {
             cx.cancel(*op);
         }
-        Outcome::Won(self.held, Box::new(c))
+        Outcome::Won(self.held, c)
     }
 
     fn lost(self) -> Outcome {

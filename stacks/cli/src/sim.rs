@@ -74,14 +74,14 @@ impl Sim {
             let text = "xio sim runs stacks with one transport; this one has branches";
             return Err(Failure::Usage(text.into()));
         }
-        let range = self.seeds.clone().unwrap_or(self.seed..self.seed.saturating_add(1));
+        let range = self.seeds.clone().unwrap_or_else(|| self.seed..self.seed.saturating_add(1));
         let count = range.end - range.start;
         let began = Instant::now();
         let mut all = Sum::default();
         for seed in range {
             let log = voyage(&stack, &self.settings(seed)?).map_err(|e| not_simulated(&stack, &e))?;
             let done = seed - self.seeds.as_ref().map_or(seed, |r| r.start) + 1;
-            if ui.live && count > 1 && done % 64 == 0 {
+            if ui.live && count > 1 && done.is_multiple_of(64) {
                 let _ = write!(std::io::stderr(), "\r{done} of {count} seeds");
             }
             all.add(&log);

@@ -53,9 +53,10 @@ impl Target {
         let registry = Registry::with_defaults();
         let bottoms = bottoms(&self.stack);
         let takes = |name: &&str| registry.get(name).is_some_and(|d| !d.info().contact.is_empty());
-        let Some(name) = bottoms.first().filter(|_| self.contact.is_none() && bottoms.iter().all(|b| takes(&b))) else {
+        if !self.contact.is_none() || !bottoms.iter().all(takes) {
             return Ok(());
-        };
+        }
+        let name = bottoms.first().copied().unwrap_or_default();
         let spec = &self.spec;
         Err(Failure::Usage(format!(
             "there is no contact: say where to, as in `xio {command} '{spec}' CONTACT`; `xio drivers {name}` says how"

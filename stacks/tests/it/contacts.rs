@@ -143,6 +143,28 @@ fn an_endpoint_made_in_code_is_checked_without_a_place() {
     assert!(Endpoint::new(stack, Contact::None).bind(&Registry::with_defaults()).is_ok());
 }
 
+#[test]
+#[cfg(feature = "file")]
+fn a_contact_of_a_file_is_one_path() {
+    assert_snapshot!(findings("file @ {a: x}"), @r"
+    error[E013]: `{a: x}` is not a contact of `file`: a file has no branches
+     --> 1:8
+      |
+    1 | file @ {a: x}
+      |        ^^^^^^
+      = help: write one path
+    ");
+    assert_snapshot!(findings("file(mode=write, create=true) @ -"), @r"
+    error[E013]: `-` is not a contact of `file`: `create` is about opening a path, and `-` is open
+     --> 1:33
+      |
+    1 | file(mode=write, create=true) @ -
+      |                                 ^
+      = help: leave `create` out
+    ");
+    assert_eq!(findings("file @ /tmp/x y"), "");
+}
+
 proptest! {
     #[test]
     fn findings_about_any_contact_lie_in_the_text(

@@ -5,17 +5,6 @@ use xio_core::{Contact, LevelNode};
 use xio_drivers::{frame, loop_, null, pick, queue, tcp, void};
 use xio_testkit::{Subject, beds, driver_contract};
 
-/// A header that `frame` puts in front, and pieces put in place of others, stay on a write above the
-/// level that put them there, on its way up: `WriteBody` takes them off at the very end only.
-const LEAD_STAYS: &[&str] = &["C7"];
-
-/// Callbacks that submit again run on and on where a thread turns the engine: `call_back` and `settle`
-/// know no bound there.
-const NO_TURN: &[&str] = &["C12"];
-
-/// A write that times out while it rides with others says that nothing of it went; it is on its way.
-const RIDERS: [&[&str]; 2] = [&["C6"], &["C16"]];
-
 /// The system tells of a reset once: whichever op asks first gets `Reset`, what waits beside it in the
 /// same direction or the other gets `Eof` or `BrokenPipe`. Nobody between socket and user keeps it.
 const RESET_ONCE: &[&str] = &["D6"];
@@ -24,56 +13,34 @@ const RESET_ONCE: &[&str] = &["D6"];
 /// deadline of zero is looked at only after the op has been tried (E5).
 const CANCELS: &[&str] = &["E4", "E5"];
 
-driver_contract!(null_contract, Subject::transform(null::driver()).known(NO_TURN).known(RESET_ONCE).known(CANCELS));
+driver_contract!(null_contract, Subject::transform(null::driver()).known(RESET_ONCE).known(CANCELS));
 driver_contract!(
     null_over_messages,
-    Subject::transform(null::driver())
-        .over_messages()
-        .named("null over messages")
-        .known(LEAD_STAYS)
-        .known(RESET_ONCE)
-        .known(CANCELS)
+    Subject::transform(null::driver()).known(RESET_ONCE).known(CANCELS).over_messages().named("null over messages")
 );
-driver_contract!(
-    queue_contract,
-    Subject::transform(queue::driver()).known(NO_TURN).known(RIDERS[0]).known(RESET_ONCE).known(CANCELS)
-);
+driver_contract!(queue_contract, Subject::transform(queue::driver()).known(RESET_ONCE).known(CANCELS));
 driver_contract!(
     queue_over_messages,
-    Subject::transform(queue::driver())
-        .over_messages()
-        .named("queue over messages")
-        .known(LEAD_STAYS)
-        .known(RIDERS[1])
-        .known(RESET_ONCE)
-        .known(CANCELS)
+    Subject::transform(queue::driver()).known(RESET_ONCE).known(CANCELS).over_messages().named("queue over messages")
 );
-driver_contract!(
-    frame_contract,
-    Subject::transform(frame::driver()).known(LEAD_STAYS).known(RESET_ONCE).known(CANCELS)
-);
+driver_contract!(frame_contract, Subject::transform(frame::driver()).known(RESET_ONCE).known(CANCELS));
 driver_contract!(
     tcp_contract,
-    Subject::transport(tcp::driver(), Contact::new("127.0.0.1:0")).known(NO_TURN).known(RESET_ONCE).known(CANCELS)
+    Subject::transport(tcp::driver(), Contact::new("127.0.0.1:0")).known(RESET_ONCE).known(CANCELS)
 );
-driver_contract!(loop_contract, Subject::transport(loop_::driver(), ()).known(NO_TURN).known(CANCELS));
+driver_contract!(loop_contract, Subject::transport(loop_::driver(), ()).known(CANCELS));
 driver_contract!(
     loop_of_messages,
     Subject::transport(loop_::driver(), ())
+        .known(CANCELS)
         .with_attr(Box::new(loop_::Options::default().with_message(true)))
         .named("loop of messages")
-        .known(CANCELS)
 );
 driver_contract!(void_contract, Subject::transport(void::driver(), ()));
-driver_contract!(pick_contract, Subject::transform(pick::driver()).known(NO_TURN).known(RESET_ONCE).known(CANCELS));
+driver_contract!(pick_contract, Subject::transform(pick::driver()).known(RESET_ONCE).known(CANCELS));
 driver_contract!(
     pick_over_messages,
-    Subject::transform(pick::driver())
-        .over_messages()
-        .named("pick over messages")
-        .known(LEAD_STAYS)
-        .known(RESET_ONCE)
-        .known(CANCELS)
+    Subject::transform(pick::driver()).known(RESET_ONCE).known(CANCELS).over_messages().named("pick over messages")
 );
 
 fn tcp_level() -> LevelNode {
@@ -87,10 +54,8 @@ driver_contract!(
             .over(LevelNode::new(queue::driver()).over(LevelNode::new(frame::driver()).over(tcp_level())))
     )
     .at(Contact::new("127.0.0.1:0"))
-    .known(LEAD_STAYS)
-    .known(RIDERS[1])
     .known(RESET_ONCE)
     .known(CANCELS)
 );
 
-driver_contract!(datagrams, Subject::transform(beds::dgram()).known(LEAD_STAYS).known(RESET_ONCE).known(CANCELS));
+driver_contract!(datagrams, Subject::transform(beds::dgram()).known(RESET_ONCE).known(CANCELS));

@@ -15,7 +15,7 @@ fn json(args: &[&str], code: i32) -> Value {
 fn drivers_are_listed_and_described() {
     let all: Vec<Value> = run(&["drivers", "--json"]).out.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
     let names: Vec<_> = all.iter().map(|d| d["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["frame", "loop", "null", "pick", "queue", "tcp", "void"]);
+    assert_eq!(names, ["fault", "file", "frame", "loop", "null", "pick", "queue", "rate", "tcp", "void"]);
     for name in names {
         let one = json(&["drivers", name, "--json"], 0);
         assert!(all.contains(&one), "{name}");
@@ -29,7 +29,18 @@ fn drivers_are_listed_and_described() {
     let units: Vec<_> = all.iter().map(|d| d["unit"].as_str().unwrap()).collect();
     assert_eq!(
         units,
-        ["stream to message", "stream, message", "as below", "as branches", "as below", "stream", "stream, message"]
+        [
+            "as below",
+            "stream",
+            "stream to message",
+            "stream, message",
+            "as below",
+            "as branches",
+            "as below",
+            "as below",
+            "stream",
+            "stream, message"
+        ]
     );
     let list = run(&["drivers"]).out;
     assert!(list.lines().all(|l| l.chars().count() <= 100), "{list}");

@@ -66,7 +66,10 @@ pub fn b4(bench: &mut Bench) -> Checked {
                 w.run_for(Duration::from_millis(20));
                 let drained = drain(&pair.far);
                 if mode == CloseMode::Keep {
+                    // The read and the wait for readiness both end only if something comes for them.
                     pair.far.write("for the read").then(|_| ());
+                    w.run_for(Duration::from_millis(500));
+                    pair.far.write("for the wait").then(|_| ());
                 }
                 w.run();
                 ensure_eq!(told.len(), reads + 5, "ops that ended, with the close");
