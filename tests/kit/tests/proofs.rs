@@ -22,7 +22,7 @@ fn every_rule_has_a_proof() {
 }
 
 /// What the engine breaks at present, whatever the driver.
-const ENGINE_BREAKS: &[&str] = &[];
+const ENGINE_BREAKS: &[&str] = &["D6", "E4", "E5"];
 
 /// One thread a group keeps the whole short.
 fn saboteurs_of(group: char) {
@@ -39,9 +39,6 @@ fn saboteurs_of(group: char) {
                 _ => None,
             })
             .collect();
-        for r in &report.rows {
-            if r.took.as_millis() > 150 {}
-        }
         let own = report.rows.iter().find(|r| r.rule.id == *id).expect("it is written");
         let caught = matches!(own.verdict, Verdict::Fail { rule, .. } if rule == *id);
         if !caught || broken != want {
@@ -67,8 +64,18 @@ fn saboteurs_of_group_c_break_what_they_say() {
 }
 
 #[test]
+fn saboteurs_of_group_d_break_what_they_say() {
+    saboteurs_of('D');
+}
+
+#[test]
+fn saboteurs_of_group_e_break_what_they_say() {
+    saboteurs_of('E');
+}
+
+#[test]
 fn saboteurs_of_the_other_groups_break_what_they_say() {
-    "DEFGH".chars().for_each(saboteurs_of);
+    "FGH".chars().for_each(saboteurs_of);
 }
 
 #[test]

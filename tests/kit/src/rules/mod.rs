@@ -26,9 +26,13 @@ pub mod c_buffers;
 pub mod c_data;
 pub mod c_pace;
 pub mod c_units;
+pub mod d_cut;
 pub mod d_end;
 pub mod data;
+pub mod e_calls;
 pub mod e_cancel;
+pub mod e_gone;
+pub mod e_time;
 pub mod f_attr;
 pub mod g_server;
 pub mod h_resources;
@@ -101,7 +105,25 @@ macro_rules! __each_rule {
             "C15" c15_one_write_one_message $crate::rules::c_units::c15;
             "C16" c16_a_half_written_message_is_never_passed_over $crate::rules::c_units::c16;
             // D
+            "D1" d01_every_waiting_read_sees_the_end $crate::rules::d_end::d1;
+            "D2" d02_the_end_of_a_stream_stays $crate::rules::d_end::d2;
+            "D3" d03_data_that_comes_with_the_end_is_not_lost $crate::rules::d_cut::d3;
+            "D4" d04_an_end_inside_a_message_is_no_clean_end $crate::rules::d_cut::d4;
+            "D5" d05_ending_one_side_leaves_the_other_alone $crate::rules::d_end::d5;
+            "D6" d06_a_reset_is_not_an_end $crate::rules::d_end::d6;
             // E
+            "E1" e01_a_cancelled_op_ends_once $crate::rules::e_cancel::e1;
+            "E2" e02_a_cancel_is_prompt_and_loses_nothing $crate::rules::e_cancel::e2;
+            "E3" e03_cancelling_what_is_over_does_nothing $crate::rules::e_cancel::e3;
+            "E4" e04_a_cancel_asks_the_level_that_holds_the_op $crate::rules::e_cancel::e4;
+            "E5" e05_a_deadline_is_a_cancel_that_says_so $crate::rules::e_time::e5;
+            "E6" e06_timers_are_never_early $crate::rules::e_time::e6;
+            "E7" e07_a_callback_may_do_anything_but_wait $crate::rules::e_calls::e7;
+            "E8" e08_callbacks_run_without_locks $crate::rules::e_calls::e8;
+            "E9" e09_callbacks_of_a_handle_run_one_by_one $crate::rules::e_calls::e9;
+            "E10" e10_a_callback_is_the_last_act $crate::rules::e_calls::e10;
+            "E11" e11_an_engine_may_be_dropped_anywhere $crate::rules::e_gone::e11;
+            "E12" e12_a_handle_does_not_cross_a_fork $crate::rules::e_gone::e12;
             // F
             // G
             // H
