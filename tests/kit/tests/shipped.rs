@@ -5,10 +5,17 @@ use xio_core::{Contact, LevelNode};
 use xio_drivers::{frame, loop_, null, pick, queue, tcp, void};
 use xio_testkit::{Subject, beds, driver_contract};
 
+/// `SetOption` at an open `queue` looks at no bounds (`depth` of 0 becomes 1 in silence), and `GetOption`
+/// goes on telling what the attr said: `Queue::cntl` keeps no options.
+const QUEUE_OPTIONS: &[&str] = &["F4", "F5"];
+
 driver_contract!(null_contract, Subject::transform(null::driver()));
 driver_contract!(null_over_messages, Subject::transform(null::driver()).over_messages().named("null over messages"));
-driver_contract!(queue_contract, Subject::transform(queue::driver()));
-driver_contract!(queue_over_messages, Subject::transform(queue::driver()).over_messages().named("queue over messages"));
+driver_contract!(queue_contract, Subject::transform(queue::driver()).known(QUEUE_OPTIONS));
+driver_contract!(
+    queue_over_messages,
+    Subject::transform(queue::driver()).over_messages().named("queue over messages").known(QUEUE_OPTIONS)
+);
 driver_contract!(frame_contract, Subject::transform(frame::driver()));
 driver_contract!(tcp_contract, Subject::transport(tcp::driver(), Contact::new("127.0.0.1:0")));
 driver_contract!(loop_contract, Subject::transport(loop_::driver(), ()));
@@ -33,6 +40,7 @@ driver_contract!(
             .over(LevelNode::new(queue::driver()).over(LevelNode::new(frame::driver()).over(tcp_level())))
     )
     .at(Contact::new("127.0.0.1:0"))
+    .known(QUEUE_OPTIONS)
 );
 
 driver_contract!(datagrams, Subject::transform(beds::dgram()));

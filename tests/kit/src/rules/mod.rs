@@ -26,6 +26,7 @@ pub mod c_buffers;
 pub mod c_data;
 pub mod c_pace;
 pub mod c_units;
+pub mod counted;
 pub mod d_end;
 pub mod data;
 pub mod e_cancel;
@@ -33,6 +34,8 @@ pub mod f_attr;
 pub mod g_server;
 pub mod h_resources;
 pub mod mixed;
+pub mod teller;
+pub mod values;
 
 use crate::bench::Bench;
 use crate::verdict::Checked;
@@ -103,6 +106,14 @@ macro_rules! __each_rule {
             // D
             // E
             // F
+            "F1" f01_a_copied_attr_is_independent $crate::rules::f_attr::f1;
+            "F2" f02_an_open_keeps_the_attrs_it_was_made_with $crate::rules::f_attr::f2;
+            "F3" f03_an_unknown_command_is_an_error $crate::rules::f_attr::f3;
+            "F4" f04_a_wrong_value_is_an_error $crate::rules::f_attr::f4;
+            "F5" f05_what_was_set_is_what_is_read $crate::rules::f_attr::f5;
+            "F6" f06_a_command_reaches_its_level $crate::rules::f_attr::f6;
+            "F7" f07_commands_and_ops_do_not_disturb_each_other $crate::rules::f_attr::f7;
+            "F8" f08_attrs_are_made_and_dropped_in_pairs $crate::rules::f_attr::f8;
             // G
             // H
         }
