@@ -31,9 +31,11 @@ pub mod d_end;
 pub mod data;
 pub mod e_cancel;
 pub mod f_attr;
+pub mod g_links;
 pub mod g_server;
 pub mod h_resources;
 pub mod mixed;
+pub mod tag;
 pub mod teller;
 pub mod values;
 
@@ -115,6 +117,13 @@ macro_rules! __each_rule {
             "F7" f07_commands_and_ops_do_not_disturb_each_other $crate::rules::f_attr::f7;
             "F8" f08_attrs_are_made_and_dropped_in_pairs $crate::rules::f_attr::f8;
             // G
+            "G1" g01_a_server_starts_from_both_ends $crate::rules::g_server::g1;
+            "G2" g02_a_connection_is_one_link $crate::rules::g_links::g2;
+            "G3" g03_a_servers_close_ends_its_accepts $crate::rules::g_links::g3;
+            "G4" g04_a_failed_accept_does_not_end_a_server $crate::rules::g_server::g4;
+            "G5" g05_connections_that_are_not_open_yet_are_bounded $crate::rules::g_server::g5;
+            "G6" g06_a_link_can_be_asked_before_it_is_opened $crate::rules::g_links::g6;
+            "G7" g07_handles_outlive_their_server $crate::rules::g_links::g7;
             // H
         }
     };
