@@ -3,7 +3,12 @@
 
 use xio_core::{Contact, LevelNode};
 use xio_drivers::{frame, loop_, null, pick, queue, tcp, void};
+use xio_testkit::budget::Budget;
 use xio_testkit::{Subject, beds, driver_contract};
+
+/// What the rules about memory count with.
+#[global_allocator]
+static ALLOCATOR: Budget = Budget::new();
 
 /// `SetOption` at an open `queue` looks at no bounds (`depth` of 0 becomes 1 in silence), and `GetOption`
 /// goes on telling what the attr said: `Queue::cntl` keeps no options.
@@ -12,6 +17,9 @@ const QUEUE_OPTIONS: &[&str] = &["F4", "F5"];
 /// Where several accepts wait at a server of `pick`, each branch is asked for one connection: a link that
 /// goes to a waiting accept does not have its branch asked again (`Server::accept` in pick/server.rs).
 const PICK_ACCEPTS: &[&str] = &["G2"];
+
+/// A read that waits at one end of `loop` ends as `Dropped` where both ends close in the same turn.
+const LOOP_DROPS: &[&str] = &["H2"];
 
 driver_contract!(null_contract, Subject::transform(null::driver()));
 driver_contract!(null_over_messages, Subject::transform(null::driver()).over_messages().named("null over messages"));
@@ -22,12 +30,13 @@ driver_contract!(
 );
 driver_contract!(frame_contract, Subject::transform(frame::driver()));
 driver_contract!(tcp_contract, Subject::transport(tcp::driver(), Contact::new("127.0.0.1:0")));
-driver_contract!(loop_contract, Subject::transport(loop_::driver(), ()));
+driver_contract!(loop_contract, Subject::transport(loop_::driver(), ()).known(LOOP_DROPS));
 driver_contract!(
     loop_of_messages,
     Subject::transport(loop_::driver(), ())
         .with_attr(Box::new(loop_::Options::default().with_message(true)))
         .named("loop of messages")
+        .known(LOOP_DROPS)
 );
 driver_contract!(void_contract, Subject::transport(void::driver(), ()));
 driver_contract!(pick_contract, Subject::transform(pick::driver()).known(PICK_ACCEPTS));

@@ -125,6 +125,11 @@ macro_rules! __each_rule {
             "G6" g06_a_link_can_be_asked_before_it_is_opened $crate::rules::g_links::g6;
             "G7" g07_handles_outlive_their_server $crate::rules::g_links::g7;
             // H
+            "H1" h01_memory_is_bounded_and_comes_back $crate::rules::h_resources::h1;
+            "H2" h02_no_descriptor_thread_or_timer_is_left $crate::rules::h_resources::h2;
+            "H4" h04_an_error_says_what_happened_and_no_more $crate::rules::h_resources::h4;
+            "H5" h05_ops_are_accounted_for $crate::rules::h_resources::h5;
+            "H8" h08_levels_compose $crate::rules::h_resources::h8;
         }
     };
 }

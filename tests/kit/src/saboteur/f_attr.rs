@@ -23,7 +23,7 @@ pub static PROOFS: &[(&str, Proof)] = &[
     ("F5", Proof::Driver { make: likes_even_numbers, also: &[] }),
     ("F6", Proof::Driver { make: guesses_where_the_peer_is, also: &[] }),
     ("F7", Proof::Driver { make: is_disturbed_by_commands, also: &[] }),
-    ("F8", Proof::Driver { make: keeps_its_attrs, also: &[] }),
+    ("F8", Proof::Driver { make: keeps_its_attrs, also: &["H1"] }),
 ];
 
 /// What is wrong with an attr.
