@@ -1,12 +1,14 @@
 //! Breaks the rules of group H: resources, errors, composition.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use xio_core::attr::Attr;
+use xio_core::buffer::{Piece, Pieces};
 use xio_core::caps::{Branch, Caps, Needs, Unit};
 use xio_core::driver::{Driver, Info, Intercepts, Role, Shape};
-use xio_core::op::{Listen, Open, Write};
+use xio_core::op::{Listen, Open, Read, Write};
 use xio_core::{Cx, Error, ErrorKind, Flow, Level, Op};
 
 use super::{Proof, SaboteurOptions, transform};
@@ -18,6 +20,8 @@ pub static PROOFS: &[(&str, Proof)] = &[
     ("H2", Proof::Driver { make: leaves_a_timer_behind, also: &["B6", "H1"] }),
     ("H4", Proof::Driver { make: tells_what_was_written, also: &[] }),
     ("H5", Proof::Engine("stats.rs, On::down: count each op twice (`+= 2`)")),
+    ("H6", Proof::Driver { make: goes_on_after_an_error, also: &[] }),
+    ("H7", Proof::Driver { make: codes_well_in_company, also: &[] }),
     ("H8", Proof::Driver { make: finds_out_too_late, also: &[] }),
 ];
 
@@ -115,4 +119,50 @@ fn tells_what_was_written() -> Subject {
         }
     }
     transform(Needs::STREAM, Intercepts::WRITE_DONE | Intercepts::CONCURRENT_WRITES, || Tells)
+}
+
+/// Says that a run of ones breaks its protocol, and reads on as if nothing had been.
+fn goes_on_after_an_error() -> Subject {
+    struct GoesOn;
+    impl Level for GoesOn {
+        fn read_done<'o>(&mut self, _: &mut Cx<'_>, mut op: Op<'o, Read>) -> Flow<'o> {
+            let n = op.got();
+            if op.error().is_some() || n < 8 {
+                return op.finished();
+            }
+            let bytes = op.take_back(n);
+            if bytes.windows(8).any(|w| w == [0xFF; 8]) {
+                return op.failed(ErrorKind::Protocol);
+            }
+            op.put(&bytes);
+            op.finished()
+        }
+    }
+    transform(Needs::STREAM, Intercepts::READ_DONE | Intercepts::CONCURRENT_READS, || GoesOn)
+}
+
+/// What it writes is right only while the other end is in the same process.
+fn codes_well_in_company() -> Subject {
+    struct Codes(Arc<AtomicU32>);
+    impl Level for Codes {
+        fn write<'o>(&mut self, _: &mut Cx<'_>, mut op: Op<'o, Write>) -> Flow<'o> {
+            if self.0.load(Ordering::Relaxed) > 1 || op.len() < 30 {
+                return op.pass();
+            }
+            let pieces: Pieces = op.share();
+            let mut bytes: Vec<u8> = pieces.iter().flat_map(|p| p.iter().copied()).collect();
+            bytes[20] ^= 4;
+            op.pass_with(std::iter::once(Piece::from(bytes::Bytes::from(bytes))).collect())
+        }
+    }
+    impl Drop for Codes {
+        fn drop(&mut self) {
+            self.0.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+    let alive = Arc::new(AtomicU32::new(0));
+    transform(Needs::STREAM, Intercepts::WRITE, move || {
+        alive.fetch_add(1, Ordering::Relaxed);
+        Codes(alive.clone())
+    })
 }
