@@ -147,10 +147,11 @@ fn transport(stack: &Stack) -> Option<LevelNode> {
 pub fn g5(bench: &mut Bench) -> Checked {
     needs_server(bench)?;
     bench.needs_virtual_time()?;
-    let Some(raw) = transport(&bind(bench.subject().root())?) else { return unless("several transports") };
-    let raw = bind(raw)?;
     let greets = Tell::new();
     bench.each(|w| {
+        // Of the very driver that listens: it may know its servers.
+        let Some(raw) = transport(&w.far) else { return unless("several transports") };
+        let raw = bind(raw)?;
         let server = listen(bench, w)?;
         for noisy in [false, true] {
             let told = Tell::new();

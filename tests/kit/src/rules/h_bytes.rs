@@ -210,39 +210,3 @@ pub fn h7(bench: &mut Bench) -> Checked {
     }
     Ok(())
 }
-
-/// Allocations larger than this fail.
-const MOST: usize = 1 << 20;
-
-/// Running out of memory is an error where it can be: by a user's size, and by a peer's.
-///
-/// # Errors
-/// See the rule's text.
-pub fn h3(bench: &mut Bench) -> Checked {
-    if !budget::installed() {
-        return unless("no counting allocator");
-    }
-    bench.needs_peer()?;
-    bench.needs_order()?;
-    bench.needs_virtual_time()?;
-    let seed = bench.seeds().first().copied().unwrap_or_default();
-    for len in [100, 3 * MOST] {
-        if bench.caps().max_message.is_some_and(|most| most < len) {
-            continue;
-        }
-        bench.stage(seed).without_probes().build()?.run_rule(&mut |w| {
-            let pair = w.pair()?;
-            pair.far.write(pattern(seed, 0, len)).then(drop);
-            let fails = budget::fail_over(MOST);
-            let r = pair.near.take(64 * MOST).wait_for(1).deadline(LONG).wait();
-            let hit = fails.hit();
-            drop(fails);
-            match r.map(|d| d.into_bytes().len()).map_err(|f| f.kind()) {
-                Ok(n) if n > 0 => Ok(()),
-                Err(ErrorKind::Exhausted) if hit > 0 => Ok(()),
-                r => Err(Stop::fail(format!("a read of {len} bytes with little memory ended with {r:?}"))),
-            }
-        })?;
-    }
-    Ok(())
-}

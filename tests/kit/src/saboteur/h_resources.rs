@@ -18,7 +18,6 @@ use crate::Subject;
 pub static PROOFS: &[(&str, Proof)] = &[
     ("H1", Proof::Driver { make: remembers_each_open, also: &[] }),
     ("H2", Proof::Driver { make: leaves_a_timer_behind, also: &["B6", "H1"] }),
-    ("H3", Proof::Driver { make: takes_no_memory_for_a_broken_disk, also: &[] }),
     ("H4", Proof::Driver { make: tells_what_was_written, also: &[] }),
     ("H5", Proof::Engine("stats.rs, On::down: count each op twice (`+= 2`)")),
     ("H6", Proof::Driver { make: goes_on_after_an_error, also: &[] }),
@@ -166,19 +165,4 @@ fn codes_well_in_company() -> Subject {
         alive.fetch_add(1, Ordering::Relaxed);
         Codes(alive.clone())
     })
-}
-
-/// Wants all the room of a read at once, and has the wrong word for it where that cannot be.
-fn takes_no_memory_for_a_broken_disk() -> Subject {
-    struct Greedy;
-    impl Level for Greedy {
-        fn read<'o>(&mut self, _: &mut Cx<'_>, op: Op<'o, Read>) -> Flow<'o> {
-            let mut room: Vec<u8> = Vec::new();
-            match room.try_reserve(op.room()) {
-                Ok(()) => op.pass(),
-                Err(_) => op.failed(ErrorKind::Io),
-            }
-        }
-    }
-    transform(Needs::STREAM, Intercepts::READ | Intercepts::CONCURRENT_READS, || Greedy)
 }
