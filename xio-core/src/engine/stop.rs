@@ -125,8 +125,11 @@ impl Tree {
         if entry.recalled {
             entry.more().withdrawn = Some(reason);
         }
-        entry.cancel = Some(reason);
-        self.pursue(id, reason);
+        // A level that keeps its op is asked once.
+        let asked = entry.cancel.replace(reason).is_some() && matches!(entry.state, State::Held(_));
+        if !asked {
+            self.pursue(id, reason);
+        }
     }
 
     /// Stops an op wherever it is.

@@ -587,56 +587,6 @@ fn wait_parked<K: Kind>(core: &Arc<Core>, id: OpId, w: &Waiting) -> Box<Cell<K>>
             continue;
         }
         let timeout = (until != Time::NEVER).then(|| until.since(core.shared.now()));
-        if std::env::var("XIO_DUMP").is_ok() && core.shared.own_thread {
-            let start = Instant::now();
-            w.bell().wait(Some(std::time::Duration::from_secs(6)));
-            if start.elapsed().as_secs() >= 6 {
-                let lane = Lane::enter(core);
-                let i = &lane.inner;
-                eprintln!(
-                    "DUMP {:?} id {id} tries {:?}/{:?} busy {:?} status {:?} eof {} sides {}/{} rec {:?} left {:?}",
-                    K::KIND,
-                    i.tries[0].at,
-                    i.tries[1].at,
-                    i.nodes.iter().map(|n| n.busy).collect::<Vec<_>>(),
-                    i.status,
-                    i.eof,
-                    i.sides[0].ops,
-                    i.sides[1].ops,
-                    i.rare.as_ref().map(|r| r.recalling),
-                    i.rare.as_ref().map(|r| r.leftover.len())
-                );
-                for (s, e) in &i.ops {
-                    eprintln!(
-                        "   slot {s} gen {} {:?} at {} gated {} cancel {:?} state {:?} cell {} deserted {} recalled {} timer {:?}",
-                        e.generation,
-                        e.kind,
-                        e.at,
-                        e.gated,
-                        e.cancel,
-                        e.state,
-                        e.cell.is_some(),
-                        e.deserted,
-                        e.recalled,
-                        e.timer()
-                    );
-                }
-                if let Some(q) = i.q.get() {
-                    eprintln!(
-                        "   gates {:?} waiting {:?} ios {:?} barriers {:?} runq {} calls {}",
-                        q.gates,
-                        q.waiting,
-                        q.ios,
-                        q.barriers,
-                        q.runq.len(),
-                        q.calls.len()
-                    );
-                }
-                lane.leave_quiet();
-            }
-            w.bell().take_ring();
-            continue;
-        }
         if core.shared.own_thread && !core.shared.stopped.load(Ordering::Acquire) {
             w.bell().wait(timeout);
             w.bell().take_ring();

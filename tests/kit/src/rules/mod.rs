@@ -26,6 +26,7 @@ pub mod c_buffers;
 pub mod c_data;
 pub mod c_pace;
 pub mod c_units;
+pub mod counted;
 pub mod d_cut;
 pub mod d_end;
 pub mod data;
@@ -34,9 +35,15 @@ pub mod e_cancel;
 pub mod e_gone;
 pub mod e_time;
 pub mod f_attr;
+pub mod g_links;
 pub mod g_server;
+pub mod h_bytes;
+pub mod h_compose;
 pub mod h_resources;
 pub mod mixed;
+pub mod tag;
+pub mod teller;
+pub mod values;
 
 use crate::bench::Bench;
 use crate::verdict::Checked;
@@ -125,8 +132,30 @@ macro_rules! __each_rule {
             "E11" e11_an_engine_may_be_dropped_anywhere $crate::rules::e_gone::e11;
             "E12" e12_a_handle_does_not_cross_a_fork $crate::rules::e_gone::e12;
             // F
+            "F1" f01_a_copied_attr_is_independent $crate::rules::f_attr::f1;
+            "F2" f02_an_open_keeps_the_attrs_it_was_made_with $crate::rules::f_attr::f2;
+            "F3" f03_an_unknown_command_is_an_error $crate::rules::f_attr::f3;
+            "F4" f04_a_wrong_value_is_an_error $crate::rules::f_attr::f4;
+            "F5" f05_what_was_set_is_what_is_read $crate::rules::f_attr::f5;
+            "F6" f06_a_command_reaches_its_level $crate::rules::f_attr::f6;
+            "F7" f07_commands_and_ops_do_not_disturb_each_other $crate::rules::f_attr::f7;
+            "F8" f08_attrs_are_made_and_dropped_in_pairs $crate::rules::f_attr::f8;
             // G
+            "G1" g01_a_server_starts_from_both_ends $crate::rules::g_server::g1;
+            "G2" g02_a_connection_is_one_link $crate::rules::g_links::g2;
+            "G3" g03_a_servers_close_ends_its_accepts $crate::rules::g_links::g3;
+            "G4" g04_a_failed_accept_does_not_end_a_server $crate::rules::g_server::g4;
+            "G5" g05_connections_that_are_not_open_yet_are_bounded $crate::rules::g_server::g5;
+            "G6" g06_a_link_can_be_asked_before_it_is_opened $crate::rules::g_links::g6;
+            "G7" g07_handles_outlive_their_server $crate::rules::g_links::g7;
             // H
+            "H1" h01_memory_is_bounded_and_comes_back $crate::rules::h_resources::h1;
+            "H2" h02_no_descriptor_thread_or_timer_is_left $crate::rules::h_resources::h2;
+            "H4" h04_an_error_says_what_happened_and_no_more $crate::rules::h_resources::h4;
+            "H5" h05_ops_are_accounted_for $crate::rules::h_resources::h5;
+            "H6" h06_hostile_bytes_do_no_harm $crate::rules::h_bytes::h6;
+            "H7" h07_coding_is_the_identity $crate::rules::h_bytes::h7;
+            "H8" h08_levels_compose $crate::rules::h_compose::h8;
         }
     };
 }
