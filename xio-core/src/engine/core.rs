@@ -22,7 +22,7 @@ use crate::plan::{Plan, USER};
 use crate::reactor::Bell;
 use crate::stack::Stack;
 use crate::stats::Counts;
-use crate::sync::{Arc, Mutex, MutexGuard};
+use crate::sync::{Arc, Mutex, MutexGuard, thread_local};
 use crate::time::Time;
 
 /// Where an op goes on when it runs again.

@@ -32,7 +32,7 @@ use crate::handle::{ListenCall, OpenCall};
 use crate::level::Reason;
 use crate::reactor::{Bell, Epoll, Reactor, Waiter};
 use crate::stack::Stack;
-use crate::sync::{Arc, Ordering};
+use crate::sync::{Arc, Ordering, thread};
 use crate::time::Time;
 
 /// Threads of the pool unless the builder says otherwise.
@@ -56,7 +56,7 @@ pub struct Engine(Arc<Owner>);
 /// Ends the engine with its last user.
 struct Owner {
     shared: Arc<Shared>,
-    thread: Option<std::thread::JoinHandle<()>>,
+    thread: Option<thread::JoinHandle<()>>,
 }
 
 /// How an engine is to be made.
@@ -107,7 +107,7 @@ impl Builder {
                     turn(&shared, None);
                 }
             };
-            Some(std::thread::Builder::new().name("xio-engine".into()).spawn(run)?)
+            Some(thread::Builder::new().name("xio-engine".into()).spawn(run)?)
         } else {
             None
         };
@@ -261,7 +261,7 @@ impl Drop for Owner {
             shared.stop(&Error::stopped());
             if let Some(t) = thread {
                 // Or in a callback on the engine's own thread.
-                if t.thread().id() != std::thread::current().id() {
+                if t.thread().id() != thread::current().id() {
                     let _ = t.join();
                 }
             }
@@ -331,7 +331,7 @@ fn turn_now(shared: &Arc<Shared>, timeout: Option<Duration>) -> usize {
             shared.stop(&Error::stopped().source_error(e));
         } else {
             // Nothing to wait with: do not spin.
-            std::thread::sleep(Duration::from_millis(10));
+            thread::sleep(Duration::from_millis(10));
         }
     }
     shared.timers.sleeping_until.store(0, Ordering::SeqCst);

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::sync::{Arc, Condvar, Mutex};
+use crate::sync::{Arc, Condvar, Mutex, thread};
 
 /// How long an idle thread waits for work before it ends.
 const LINGER: Duration = Duration::from_secs(5);
@@ -43,7 +43,7 @@ impl Pool {
         if s.jobs.len() > s.idle && s.threads < self.limit {
             s.threads += 1;
             let me = self.clone();
-            let spawned = std::thread::Builder::new().name("xio-pool".into()).spawn(move || me.work());
+            let spawned = thread::Builder::new().name("xio-pool".into()).spawn(move || me.work());
             if spawned.is_err() {
                 s.threads -= 1;
                 if s.threads == 0 {

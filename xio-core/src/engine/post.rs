@@ -12,7 +12,7 @@ use crate::engine::out::Turn;
 use crate::engine::shared::Shared;
 use crate::error::{Error, ErrorKind};
 use crate::op::OpId;
-use crate::sync::{Arc, MutexGuard, Ordering};
+use crate::sync::{Arc, MutexGuard, Ordering, thread_local};
 
 /// Callbacks run in one go on a thread that is not the engine's, before the engine takes over.
 const TURN_CALLS: usize = 256;

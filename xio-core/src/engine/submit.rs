@@ -23,7 +23,7 @@ use crate::level::Reason;
 use crate::op::{Cell, IoSlot, Kind, OpId};
 use crate::plan::USER;
 use crate::reactor::Bell;
-use crate::sync::{Arc, Ordering};
+use crate::sync::{Arc, Ordering, thread};
 use crate::time::Time;
 
 /// What became of an op when it was started.
@@ -533,7 +533,7 @@ struct NoUnwind;
 
 impl Drop for NoUnwind {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if thread::panicking() {
             std::process::abort();
         }
     }
