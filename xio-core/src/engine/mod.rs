@@ -32,7 +32,7 @@ use crate::handle::{ListenCall, OpenCall};
 use crate::level::Reason;
 use crate::reactor::{Bell, Epoll, Reactor, Waiter};
 use crate::stack::Stack;
-use crate::sync::{Arc, Ordering, thread};
+use crate::sync::{Arc, Ordering, planted, thread};
 use crate::time::Time;
 
 /// Threads of the pool unless the builder says otherwise.
@@ -300,7 +300,10 @@ pub(crate) fn turn_or_wait(shared: &Arc<Shared>, bell: &Arc<Bell>, timeout: Opti
     if shared.reactor.is_virtual() {
         turn(shared, timeout);
     } else if let Some(_turning) = shared.take_turn(Some(Duration::ZERO)) {
-        turn_now(shared, timeout);
+        // The wake-up that went with a ring may have ended the turn before this one.
+        if planted("a turner trusts the wake-up alone") || !bell.take_ring() {
+            turn_now(shared, timeout);
+        }
     } else {
         shared.follow(bell, timeout);
     }
@@ -323,7 +326,7 @@ fn turn_now(shared: &Arc<Shared>, timeout: Option<Duration>) -> usize {
     };
     shared.timers.sleeping_until.store(until.as_nanos(), Ordering::SeqCst);
     // A timer set since `first` was read has seen the old value of `sleeping_until`.
-    let until = until.min(shared.timers.first());
+    let until = if planted("a sleeper does not look again") { until } else { until.min(shared.timers.first()) };
     let sleep = (until != Time::NEVER).then(|| until.since(now));
     if let Err(e) = shared.reactor.wait(sleep, &mut ready) {
         if shared.reactor.is_virtual() {

@@ -12,7 +12,7 @@ use crate::engine::core::Core;
 use crate::engine::pool::Pool;
 use crate::engine::timers::Timers;
 use crate::reactor::{Bell, Reactor};
-use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering, planted};
 use crate::time::Time;
 
 pub(crate) struct Shared {
@@ -46,6 +46,9 @@ pub(crate) struct Turning<'a> {
 impl Drop for Turning<'_> {
     fn drop(&mut self) {
         self.guard = None;
+        if planted("a turn is not offered") {
+            return;
+        }
         self.shared.followers.lock().iter().for_each(|b| b.ring());
     }
 }
@@ -113,7 +116,7 @@ impl Shared {
     pub(crate) fn follow(&self, bell: &Arc<Bell>, timeout: Option<Duration>) {
         self.followers.lock().push(bell.clone());
         // Whoever turned may have ended before we were on the list.
-        if self.take_turn(Some(Duration::ZERO)).is_none() {
+        if planted("a follower does not look again") || self.take_turn(Some(Duration::ZERO)).is_none() {
             bell.wait(timeout);
         }
         bell.take_ring();
@@ -122,7 +125,7 @@ impl Shared {
 
     /// Wakes a blocking caller that turns the engine itself and so does not hear its bell.
     pub(crate) fn wake_turner(&self) {
-        if !self.own_thread && !crate::engine::post::turns(self) {
+        if !self.own_thread && !crate::engine::post::turns(self) && !planted("a turner is not woken") {
             self.reactor.wake();
         }
     }

@@ -7,13 +7,20 @@
 //! What is not seen: orders of reference counts, which stay the standard library's, and anything inside a
 //! system call.
 
+mod bed;
 mod bell;
 mod edges;
+mod pool;
+mod stage;
+mod timers;
+mod turns;
 
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
+
+use crate::sync::thread;
 
 /// Steps of one execution that are more than any model needs: one that never ends is a fault too.
 const MOST_STEPS: usize = 10_000;
@@ -28,7 +35,7 @@ fn explore(name: &str, bound: Option<usize>, model: fn()) {
     let count = orders.clone();
     builder.check(move || {
         count.fetch_add(1, Ordering::Relaxed);
-        model();
+        join(threads([Box::new(model)]));
     });
     let orders = orders.load(Ordering::Relaxed);
     println!("{name}: {orders} orders, bound {:?}, {:.2?}", builder.preemption_bound, began.elapsed());
@@ -87,11 +94,11 @@ macro_rules! bound {
 pub(crate) use bound;
 
 /// Threads of a model, each run to its end.
-fn threads<const N: usize>(bodies: [Box<dyn FnOnce() + Send>; N]) -> [loom::thread::JoinHandle<()>; N] {
-    bodies.map(loom::thread::spawn)
+fn threads<const N: usize>(bodies: [Box<dyn FnOnce() + Send>; N]) -> [thread::JoinHandle<()>; N] {
+    bodies.map(|f| thread::Builder::new().spawn(f).expect("a thread of a model"))
 }
 
 /// Waits for all of them.
-fn join<const N: usize>(threads: [loom::thread::JoinHandle<()>; N]) {
+fn join<const N: usize>(threads: [thread::JoinHandle<()>; N]) {
     threads.into_iter().for_each(|t| t.join().expect("a thread of a model"));
 }

@@ -205,13 +205,42 @@ impl AtomicU64 {
 }
 
 pub(crate) mod thread {
+    use std::io;
     use std::time::Duration;
 
-    pub(crate) use super::model::thread::{Builder, JoinHandle, current, yield_now};
+    use super::model::thread;
+    pub(crate) use thread::{JoinHandle, current};
+
+    /// Words of stack; what loom gives is not enough for an engine.
+    #[cfg(loom)]
+    const STACK: usize = 0x8000;
+
+    /// As the standard library's.
+    pub(crate) struct Builder(thread::Builder);
+
+    impl Builder {
+        pub(crate) fn new() -> Self {
+            let builder = thread::Builder::new();
+            #[cfg(loom)]
+            let builder = builder.stack_size(STACK);
+            Self(builder)
+        }
+
+        pub(crate) fn name(self, name: String) -> Self {
+            Self(self.0.name(name))
+        }
+
+        pub(crate) fn spawn<T: Send + 'static>(
+            self,
+            f: impl FnOnce() -> T + Send + 'static,
+        ) -> io::Result<JoinHandle<T>> {
+            self.0.spawn(f)
+        }
+    }
 
     /// There is no time: others run.
     pub(crate) fn sleep(_: Duration) {
-        yield_now();
+        thread::yield_now();
     }
 
     /// A model that fails unwinds, and the process with it is over soon.
