@@ -12,7 +12,7 @@ use crate::engine::out::Turn;
 use crate::engine::shared::Shared;
 use crate::error::{Error, ErrorKind};
 use crate::op::OpId;
-use crate::sync::{Arc, MutexGuard, Ordering, thread_local};
+use crate::sync::{Arc, MutexGuard, Ordering, planted, thread_local};
 
 /// Callbacks run in one go on a thread that is not the engine's, before the engine takes over.
 const TURN_CALLS: usize = 256;
@@ -168,6 +168,9 @@ pub(crate) fn when_free(f: Box<dyn FnOnce()>) {
 
 fn apply(core: &Arc<Core>, post: Post) {
     if matches!(post, Post::LastUser) {
+        if planted("the last user is not noticed") {
+            return;
+        }
         return crate::handle::close_unheld(core);
     }
     let mut lane = Lane::enter(core);

@@ -13,6 +13,7 @@ use crate::handle::{CLOSE_TIME, CloseMode};
 use crate::level::{Cancel, Reason};
 use crate::op::{AnyCell, Cell, Close, Kind, OpId, Role, with_cell};
 use crate::plan::USER;
+use crate::sync::planted;
 use crate::time::Time;
 
 /// After its time a close is an abort; so much later it is over.
@@ -125,6 +126,9 @@ impl Tree {
             entry.more().withdrawn = Some(reason);
         }
         entry.cancel = Some(reason);
+        if planted("a cancel stops nothing") {
+            return;
+        }
         self.pursue(id, reason);
     }
 

@@ -23,7 +23,7 @@ use crate::level::Reason;
 use crate::op::{Cell, IoSlot, Kind, OpId};
 use crate::plan::USER;
 use crate::reactor::Bell;
-use crate::sync::{Arc, Ordering, thread};
+use crate::sync::{Arc, Ordering, planted, thread};
 use crate::time::Time;
 
 /// What became of an op when it was started.
@@ -260,7 +260,7 @@ fn pump<'a, K: Kind>(
                 }
                 if !std::mem::replace(&mut listening, true) {
                     let mut lane = Lane::enter(core);
-                    if lane.listen_for::<K>(id, w) {
+                    if lane.listen_for::<K>(id, w) && !planted("a caller listens without a look") {
                         w.bell().ring();
                     }
                     lane.leave_quiet();
@@ -290,7 +290,7 @@ fn wait_here<'a, K: Kind>(
         return Some(Pumped::Park(Lane::enter(core), Attempt::Block(sock.clone(), direction)));
     }
     let rung = w.bell().take_ring();
-    let late = until != Time::NEVER && core.shared.now() >= until;
+    let late = until != Time::NEVER && core.shared.now() >= until && !planted("a late caller tries for ever");
     if !rung && !late {
         return None;
     }
@@ -334,7 +334,7 @@ impl Inner {
     /// Whoever waited for a try to end goes on.
     #[inline]
     fn after_try(&mut self) {
-        if self.q.get().is_some_and(|q| !q.barriers.is_empty()) {
+        if self.q.get().is_some_and(|q| !q.barriers.is_empty()) && !planted("a try ends in silence") {
             self.recheck_barriers();
         }
     }

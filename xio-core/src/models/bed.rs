@@ -163,6 +163,11 @@ impl Wire {
         self.change(Direction::Write, |s| s.room += room);
     }
 
+    /// Bytes that nobody has received.
+    pub(super) fn unread(&self) -> usize {
+        self.system.lock().there.len()
+    }
+
     /// What was sent.
     pub(super) fn sent(&self) -> Vec<u8> {
         self.system.lock().sent.clone()

@@ -10,6 +10,7 @@
 mod bed;
 mod bell;
 mod edges;
+mod ends;
 mod pool;
 mod stage;
 mod timers;

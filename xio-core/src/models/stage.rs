@@ -87,6 +87,12 @@ impl Fate {
         }
     }
 
+    /// A callback for anything else.
+    pub(super) fn of_other(self: &Arc<Self>) -> impl FnOnce(Result<(), Error>) + Send + 'static {
+        let me = self.clone();
+        move |r| me.set(r.map(|()| Bytes::new()).map_err(|e| e.kind()))
+    }
+
     pub(super) fn is_set(&self) -> bool {
         self.times.load(Ordering::Relaxed) > 0
     }
