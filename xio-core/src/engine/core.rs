@@ -534,7 +534,7 @@ impl Inner {
     pub(crate) fn gate_shut(&mut self, kind: OpKind, node: u8, mine: OpId) -> bool {
         let side = usize::from(kind == OpKind::Write);
         self.nodes[usize::from(node)].busy[side] > 0
-            || self.tries[side].at != USER
+            || (self.tries[side].at != USER && !planted("a gate sees no try"))
             || (self.q.get().is_some_and(|q| !q.gates.is_empty()) && !self.is_next(kind, node, mine))
     }
 
@@ -552,7 +552,7 @@ impl Inner {
     /// Has the first waiter of each open gate run. It keeps its place until it is through, so that
     /// nobody gets in before it.
     pub(crate) fn open_gates(&mut self) {
-        if self.q.get().is_none_or(|q| q.gates.is_empty()) {
+        if self.q.get().is_none_or(|q| q.gates.is_empty()) || planted("a gate that opens lets nobody in") {
             return;
         }
         let mut seen: SmallVec<[(u8, OpKind); 4]> = SmallVec::new();

@@ -417,7 +417,10 @@ impl Tree {
     /// An op that was tried has to wait: it gets its number, and what was asked of it meanwhile holds.
     fn must_wait<K: Kind>(&mut self, cell: &mut Cell<K>, stop: bool) -> OpId {
         let id = self.go_out(cell);
-        if stop && let Some(e) = self.inner.entry(id) {
+        if stop
+            && !planted("a stop of a try is lost")
+            && let Some(e) = self.inner.entry(id)
+        {
             e.cancel = Some(Reason::Cancelled);
         }
         if K::KIND == OpKind::Read && self.has_leftover() {
@@ -432,7 +435,7 @@ impl Tree {
         if !cell.head.id.is_none() {
             return self.inner.entry(cell.head.id).is_some_and(|e| e.recalled);
         }
-        if !tried || K::KIND != OpKind::Read || !self.has_leftover() {
+        if !tried || K::KIND != OpKind::Read || !self.has_leftover() || planted("a try does not go back") {
             return false;
         }
         cell.head.id = self.inner.new_id(K::KIND, USER, USER, State::Finished);
@@ -708,7 +711,7 @@ impl Tree {
                     e.cell = Some(K::wrap(cell));
                 }
             }
-        } else {
+        } else if !planted("a waker of an op that is out is forgotten") {
             entry.more().waker = Some(waker.clone());
         }
     }
@@ -729,7 +732,7 @@ impl Tree {
         }
         let mut old = None;
         if let Some(entry) = self.inner.entry(id) {
-            entry.deserted = true;
+            entry.deserted = !planted("a desertion is forgotten");
             if let Some(any) = entry.cell.take()
                 && let Some(mut cell) = K::unwrap(any)
             {

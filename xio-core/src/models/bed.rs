@@ -12,7 +12,7 @@ use crate::buffer::{Piece, Room};
 use crate::contact::Contact;
 use crate::io::{Connected, Direction, RuntimeOption, Sock, Socket, SocketOptions};
 use crate::reactor::{Bell, Edges, Mark, Reactor, Waiter};
-use crate::sync::{Arc, Condvar, Mutex, planted, thread_local};
+use crate::sync::{Arc, Condvar, Mutex, MutexGuard, planted, thread_local};
 use crate::time::Time;
 
 thread_local! {
@@ -123,6 +123,7 @@ pub(super) struct Wire {
     bench: Arc<Bench>,
     edges: Edges,
     system: Mutex<System>,
+    changed: Condvar,
 }
 
 #[derive(Default)]
@@ -132,6 +133,10 @@ struct System {
     room: usize,
     sent: Vec<u8>,
     sleepers: Vec<(Mark, Direction)>,
+    /// Who makes an attempt stays in the system for the time being.
+    held_back: bool,
+    /// Somebody is there.
+    visited: bool,
 }
 
 impl System {
@@ -145,7 +150,8 @@ impl System {
 
 impl Wire {
     pub(super) fn new(bench: &Arc<Bench>) -> Arc<Self> {
-        Arc::new(Self { bench: bench.clone(), edges: Edges::new(), system: Mutex::new(System::default()) })
+        let (edges, system) = (Edges::new(), Mutex::new(System::default()));
+        Arc::new(Self { bench: bench.clone(), edges, system, changed: Condvar::new() })
     }
 
     /// Bytes come in.
@@ -161,6 +167,35 @@ impl Wire {
     /// So many more bytes may be sent.
     pub(super) fn drain(self: &Arc<Self>, room: usize) {
         self.change(Direction::Write, |s| s.room += room);
+    }
+
+    /// From now on an attempt takes its time, until [`let_go`](Self::let_go).
+    pub(super) fn hold_back(&self) {
+        self.system.lock().held_back = true;
+    }
+
+    pub(super) fn let_go(&self) {
+        self.system.lock().held_back = false;
+        self.changed.notify_all();
+    }
+
+    /// Waits until an attempt takes its time.
+    pub(super) fn wait_for_visit(&self) {
+        let mut s = self.system.lock();
+        while !s.visited {
+            self.changed.wait(&mut s);
+        }
+    }
+
+    /// An attempt has been made, and stays here for as long as it is to.
+    fn linger(&self, mut s: MutexGuard<'_, System>) {
+        if s.held_back {
+            s.visited = true;
+            self.changed.notify_all();
+        }
+        while s.held_back {
+            self.changed.wait(&mut s);
+        }
     }
 
     /// Bytes that nobody has received.
@@ -192,10 +227,12 @@ impl Socket for Wire {
         self.edges.attempt(Direction::Read, || {
             let mut s = self.system.lock();
             if !s.is_ready(Direction::Read) {
+                self.linger(s);
                 return Err(io::ErrorKind::WouldBlock.into());
             }
             let n = room.put(&s.there);
             s.there.drain(..n);
+            self.linger(s);
             Ok(n)
         })
     }
@@ -209,6 +246,7 @@ impl Socket for Wire {
             let bytes: Vec<u8> = pieces.iter().flat_map(|p| p.iter().copied()).skip(skip).take(s.room).collect();
             s.room -= bytes.len();
             s.sent.extend_from_slice(&bytes);
+            self.linger(s);
             Ok(bytes.len())
         })
     }

@@ -9,11 +9,15 @@
 
 mod bed;
 mod bell;
+mod calls;
 mod edges;
 mod ends;
+mod engines;
 mod pool;
+mod reads;
 mod stage;
 mod timers;
+mod tries;
 mod turns;
 
 use std::process::Command;

@@ -31,21 +31,21 @@ pub(super) fn engine(bench: &Arc<Bench>, own_thread: bool) -> Engine {
 /// A handle over a wire.
 pub(super) fn on_wire(engine: &Engine, wire: &Arc<Wire>) -> Handle {
     let sock = connected(wire).sock;
-    open(engine, move || Box::new(OnWire { sock: sock.clone() }))
+    let stack = stack(move || Box::new(OnWire { sock: sock.clone() }));
+    engine.open(&stack, ()).wait().expect("an open handle")
 }
 
 /// A handle over a desk.
 pub(super) fn at_desk(engine: &Engine, desk: &Arc<Desk>) -> Handle {
+    engine.open(&desk_stack(desk), ()).wait().expect("an open handle")
+}
+
+pub(super) fn desk_stack(desk: &Arc<Desk>) -> Stack {
     let desk = desk.clone();
-    open(engine, move || Box::new(AtDesk { desk: desk.clone() }))
+    stack(move || Box::new(AtDesk { desk: desk.clone() }))
 }
 
-/// A handle whose one level the model makes.
-pub(super) fn open(engine: &Engine, make: impl Fn() -> Box<dyn Level> + Send + Sync + 'static) -> Handle {
-    engine.open(&stack(make), ()).wait().expect("an open handle")
-}
-
-pub(super) fn stack(make: impl Fn() -> Box<dyn Level> + Send + Sync + 'static) -> Stack {
+fn stack(make: impl Fn() -> Box<dyn Level> + Send + Sync + 'static) -> Stack {
     let info = Info::new("stage", Shape::Transport, "for models");
     Stack::new(LevelNode::new(Arc::new(Stage { info, make: Box::new(make) }))).expect("a stack")
 }

@@ -2,6 +2,7 @@
 //! Invariant: every name means what the real one means, as far as a model can tell; there is no time, so
 //! waits with a limit end when they are told to.
 
+use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -106,6 +107,27 @@ impl Condvar {
     pub(crate) fn let_time_pass(&self) {
         self.late.store(true, Ordering::SeqCst);
         self.inner.notify_all();
+    }
+}
+
+/// As crossbeam's, which models cannot look into.
+pub(crate) struct Queue<T>(Mutex<VecDeque<T>>);
+
+impl<T> Queue<T> {
+    pub(crate) fn new() -> Self {
+        Self(Mutex::new(VecDeque::new()))
+    }
+
+    pub(crate) fn push(&self, value: T) {
+        self.0.lock().push_back(value);
+    }
+
+    pub(crate) fn pop(&self) -> Option<T> {
+        self.0.lock().pop_front()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.lock().is_empty()
     }
 }
 
