@@ -447,7 +447,9 @@ impl Inner {
 
     #[inline]
     pub(crate) fn entry(&mut self, id: OpId) -> Option<&mut Entry> {
-        self.ops.get_mut(id.slot as usize).filter(|e| e.generation == id.generation || planted("a number has no generation"))
+        self.ops
+            .get_mut(id.slot as usize)
+            .filter(|e| e.generation == id.generation || planted("a number has no generation"))
     }
 
     /// The entry of an op that a token stands for, while the token is its last.

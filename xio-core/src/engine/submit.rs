@@ -82,6 +82,7 @@ pub(crate) fn start<'a, K: Kind>(
             lane.leave_quiet();
             return Started::Done(cell);
         }
+        OpKind::Close if planted("a close does not know of the first") => {}
         OpKind::Close => lane.inner.status = Status::Closing,
         OpKind::Shutdown => lane.inner.shut = true,
         _ => {}

@@ -15,7 +15,7 @@ const NOW: Option<Duration> = Some(Duration::ZERO);
 
 model! {
     /// Two threads end two ops of a handle: their callbacks run one after the other, both.
-    in 3 fn callbacks_of_a_handle_do_not_overlap() {
+    in all fn callbacks_of_a_handle_do_not_overlap() {
         let (bench, desk) = (Bench::new(), Desk::new(false));
         let engine = stage::engine(&bench, false);
         let handle = stage::at_desk(&engine, &desk);

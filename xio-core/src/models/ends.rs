@@ -43,7 +43,7 @@ model! {
 
 model! {
     /// The same with an op that waits for its socket, which has bytes at last.
-    in 2 fn an_armed_op_ends_once() {
+    in 3 fn an_armed_op_ends_once() {
         let bench = Bench::new();
         let wire = Wire::new(&bench);
         let engine = stage::engine(&bench, false);
@@ -73,7 +73,7 @@ model! {
 
 model! {
     /// A cancel that comes while another thread makes an attempt holds when the attempt finds nothing.
-    in 3 fn a_cancel_reaches_an_op_that_is_out() {
+    in all fn a_cancel_reaches_an_op_that_is_out() {
         let bench = Bench::new();
         let wire = Wire::new(&bench);
         let engine = stage::engine(&bench, false);
@@ -123,7 +123,7 @@ model! {
 
 model! {
     /// A token that is used on one thread while its handle goes on another ends its op once, too.
-    in 2 fn a_token_and_the_end_of_its_handle() {
+    in all fn a_token_and_the_end_of_its_handle() {
         let (bench, desk) = (Bench::new(), Desk::new(true));
         let engine = stage::engine(&bench, false);
         let handle = stage::at_desk(&engine, &desk);

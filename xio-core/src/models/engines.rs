@@ -51,7 +51,7 @@ model! {
 model! {
     /// The last users of an engine with a thread of its own go at once: what was outstanding ends, and so does
     /// the thread.
-    in 2 fn the_last_users_of_an_engine() {
+    in 3 fn the_last_users_of_an_engine() {
         let (bench, desk) = (Bench::new(), Desk::new(false));
         let engine = stage::engine(&bench, true);
         let handle = stage::at_desk(&engine, &desk);
@@ -67,7 +67,7 @@ model! {
 
 model! {
     /// A stop of the engine while another thread turns it and a deadline passes.
-    in 2 fn a_stop_and_a_turn() {
+    in 3 fn a_stop_and_a_turn() {
         let (bench, desk) = (Bench::new(), Desk::new(false));
         let engine = stage::engine(&bench, false);
         let handle = stage::at_desk(&engine, &desk);

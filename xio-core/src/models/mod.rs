@@ -13,6 +13,7 @@ mod calls;
 mod edges;
 mod ends;
 mod engines;
+mod pairs;
 mod pool;
 mod reads;
 mod stage;

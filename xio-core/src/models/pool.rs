@@ -2,7 +2,7 @@
 
 use super::{join, model, threads};
 use crate::engine::pool::Pool;
-use crate::sync::{Arc, AtomicU32, Mutex, Condvar, Ordering};
+use crate::sync::{Arc, AtomicU32, Condvar, Mutex, Ordering};
 
 /// Counts jobs that ran and jobs that went, and lets others wait for that.
 struct Tally {
@@ -74,7 +74,7 @@ model! {
 
 model! {
     /// A stop that comes with a job: it runs or is dropped, and the threads end.
-    in 3 fn a_stop_leaves_no_job_and_no_thread() {
+    in all fn a_stop_leaves_no_job_and_no_thread() {
         let (pool, tally) = (Pool::new(1), Tally::new());
         let (p, t) = (pool.clone(), tally.clone());
         let other = threads([Box::new(move || {

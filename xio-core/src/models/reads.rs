@@ -93,7 +93,7 @@ model! {
 
 model! {
     /// Bytes in two parts, of which the first may fall back from a dropped read: the next has both in order.
-    in 4 fn bytes_that_fall_back_keep_their_place() {
+    in 5 fn bytes_that_fall_back_keep_their_place() {
         let bench = Bench::new();
         let wire = Wire::new(&bench);
         let engine = stage::engine(&bench, false);

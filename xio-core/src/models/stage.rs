@@ -2,6 +2,7 @@
 //! holds its ops until the model says more. Invariant: opening one takes no other thread.
 
 use std::collections::VecDeque;
+use std::sync::Weak;
 
 use bytes::{Bytes, BytesMut};
 
@@ -16,9 +17,12 @@ use crate::op::{Close, OpId, Open, Read, Ready, Write};
 use crate::sync::{Arc, AtomicU32, Mutex, Ordering};
 use crate::{Cx, Engine, Error, ErrorKind, Flow, Handle, Held, Level, LevelNode, Op, Stack};
 
-crate::options! {
-    /// There are none.
-    pub struct Options for "stage" {}
+#[allow(unreachable_pub, dead_code, reason = "the macro is for drivers")]
+mod options {
+    crate::options! {
+        /// There are none.
+        pub struct Options for "stage" {}
+    }
 }
 
 /// An engine that its owner drives, or one with a thread of its own.
@@ -30,9 +34,14 @@ pub(super) fn engine(bench: &Arc<Bench>, own_thread: bool) -> Engine {
 
 /// A handle over a wire.
 pub(super) fn on_wire(engine: &Engine, wire: &Arc<Wire>) -> Handle {
+    on_wire_with(engine, wire, crate::handle::MAX_OPS)
+}
+
+/// The same with room for so many ops a direction.
+pub(super) fn on_wire_with(engine: &Engine, wire: &Arc<Wire>, ops: u32) -> Handle {
     let sock = connected(wire).sock;
     let stack = stack(move || Box::new(OnWire { sock: sock.clone() }));
-    engine.open(&stack, ()).wait().expect("an open handle")
+    engine.open(&stack, ()).max_ops(ops).wait().expect("an open handle")
 }
 
 /// A handle over a desk.
@@ -55,7 +64,6 @@ pub(super) fn room() -> BytesMut {
 }
 
 /// What became of an op: nothing, bytes or an error; it asserts that it ends once.
-
 pub(super) struct Fate {
     times: AtomicU32,
     end: Mutex<Option<Result<Bytes, ErrorKind>>>,
@@ -112,7 +120,7 @@ impl Driver for Stage {
         &self.info
     }
     fn attr(&self) -> Box<dyn Attr> {
-        Box::new(Options::default())
+        Box::new(options::Options::default())
     }
     fn needs(&self, _: &dyn Attr) -> Needs {
         Needs::NOTHING
@@ -158,7 +166,9 @@ impl Level for OnWire {
 pub(super) struct Desk {
     inner: Mutex<Papers>,
     /// Whether it keeps what is cancelled.
-    pub(super) keeps: bool,
+    keeps: bool,
+    /// Who gets what is written here.
+    peer: Mutex<Weak<Self>>,
 }
 
 #[derive(Default)]
@@ -169,14 +179,26 @@ struct Papers {
 
 impl Desk {
     pub(super) fn new(keeps: bool) -> Arc<Self> {
-        Arc::new(Self { inner: Mutex::new(Papers::default()), keeps })
+        Arc::new(Self { inner: Mutex::new(Papers::default()), keeps, peer: Mutex::new(Weak::new()) })
+    }
+
+    /// Two desks; what is written at one is there to read at the other.
+    pub(super) fn pair() -> (Arc<Self>, Arc<Self>) {
+        let (a, b) = (Self::new(false), Self::new(false));
+        *a.peer.lock() = Arc::downgrade(&b);
+        *b.peer.lock() = Arc::downgrade(&a);
+        (a, b)
     }
 
     /// Has the first held read find these bytes.
     pub(super) fn give(&self, bytes: &'static [u8]) {
+        self.hand(Bytes::from_static(bytes));
+    }
+
+    fn hand(&self, bytes: Bytes) {
         let held = {
             let mut i = self.inner.lock();
-            i.data.push_back(Bytes::from_static(bytes));
+            i.data.push_back(bytes);
             i.reads.pop_front()
         };
         held.into_iter().for_each(Held::retry);
@@ -214,6 +236,14 @@ impl Level for AtDesk {
             return flow;
         };
         op.put_chunk(&mut Chunk::from(bytes));
+        op.finished()
+    }
+
+    fn write<'o>(&mut self, _: &mut Cx<'_>, mut op: Op<'o, Write>) -> Flow<'o> {
+        if let Some(peer) = self.desk.peer.lock().upgrade() {
+            peer.hand(op.pieces().iter().flat_map(|p| p.iter().copied()).collect());
+        }
+        op.take_all();
         op.finished()
     }
 

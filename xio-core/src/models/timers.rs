@@ -119,7 +119,7 @@ model! {
 
 model! {
     /// An engine's turn that sleeps with a limit of its own still ends with an earlier timer.
-    in 3 fn a_limit_does_not_hide_a_timer() {
+    in all fn a_limit_does_not_hide_a_timer() {
         let bench = Bench::new();
         let shared = Arc::new(Shared::new(bench.clone(), false, 1));
         let s = shared.clone();

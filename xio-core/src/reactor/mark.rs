@@ -111,12 +111,12 @@ mod modelled {
         }
 
         /// What a descriptor that becomes ready does to a sleep, or the end of its time.
-        #[cfg(loom)]
+        #[cfg(all(test, loom))]
         pub(crate) fn make_ready(&self) {
             self.change(|s| s.ready = true);
         }
 
-        #[cfg(loom)]
+        #[cfg(all(test, loom))]
         pub(crate) fn is_set(&self) -> bool {
             self.0.0.lock().set
         }

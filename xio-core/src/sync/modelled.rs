@@ -103,7 +103,7 @@ impl Condvar {
     }
 
     /// From now on the time of every wait with a limit is up. Call it with the lock taken.
-    #[cfg_attr(shuttle, allow(dead_code, reason = "for models alone"))]
+    #[cfg(all(test, loom))]
     pub(crate) fn let_time_pass(&self) {
         self.late.store(true, Ordering::SeqCst);
         self.inner.notify_all();
