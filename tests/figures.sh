@@ -10,12 +10,16 @@ cargo build -q --release -p xio-cli
 commit=$(git rev-parse --short HEAD)
 [ -z "$(git status --porcelain --untracked-files=no -- . ':!tests/figures.jsonl' ':!README.md')" ] || commit+=+
 
-run() { target/release/"$@" | sed '/"commit"/!s/}$/, "commit": "'"$commit"'"}/'; }
-bench() { run xio bench "$@" --rounds "$rounds" --json; }
+# What is no object, such as a SKIP, is for people.
+run() { target/release/"$@" | sed -e '/^{/!{w /dev/stderr' -e 'd}' -e '/"commit"/!s/}$/, "commit": "'"$commit"'"}/'; }
+counted=()
+command -v strace >/dev/null && counted=(--count-syscalls)
+bench() { run xio bench "$@" --rounds "$rounds" "${counted[@]}" --json; }
 
 run counts
 run levels "$rounds"
 run waits "$rounds"
+run frames "$rounds"
 for placement in 1cpu 2cpu; do
   bench 'tcp(nodelay)' --mode pingpong --size 64 --placement $placement
   bench 'queue/frame/tcp(nodelay)' --mode pingpong --size 64 --placement $placement

@@ -10,11 +10,18 @@
 //! | [`pick`] | as its branches | sends each op to the branch an attr names, reads from any |
 //! | [`frame`] | stream to message | length-delimited messages |
 //! | [`queue`] | as below | bounded write queue |
+//! | [`mod@file`] | stream | files, standard input and output, inherited descriptors |
+//! | [`fault`] | as below | seeded faults |
+//! | [`rate`] | as below | token bucket |
 
 use std::sync::Arc;
 
 use xio_core::Driver;
 
+#[cfg(feature = "fault")]
+pub mod fault;
+#[cfg(feature = "file")]
+pub mod file;
 #[cfg(feature = "frame")]
 pub mod frame;
 #[cfg(feature = "loop")]
@@ -23,10 +30,14 @@ pub mod loop_;
 mod net;
 #[cfg(feature = "null")]
 pub mod null;
+#[cfg(any(feature = "fault", feature = "rate"))]
+mod part;
 #[cfg(feature = "pick")]
 pub mod pick;
 #[cfg(feature = "queue")]
 pub mod queue;
+#[cfg(feature = "rate")]
+pub mod rate;
 #[cfg(feature = "tcp")]
 pub mod tcp;
 #[cfg(feature = "void")]
@@ -35,6 +46,10 @@ pub mod void;
 /// Every driver that was compiled in, in the order of their names.
 pub fn all() -> Vec<Arc<dyn Driver>> {
     vec![
+        #[cfg(feature = "fault")]
+        fault::driver(),
+        #[cfg(feature = "file")]
+        file::driver(),
         #[cfg(feature = "frame")]
         frame::driver(),
         #[cfg(feature = "loop")]
@@ -45,6 +60,8 @@ pub fn all() -> Vec<Arc<dyn Driver>> {
         pick::driver(),
         #[cfg(feature = "queue")]
         queue::driver(),
+        #[cfg(feature = "rate")]
+        rate::driver(),
         #[cfg(feature = "tcp")]
         tcp::driver(),
         #[cfg(feature = "void")]

@@ -18,7 +18,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use xio_core::attr::Attr;
+use xio_core::attr::{Attr, Label};
 use xio_core::caps::{Branch, Caps, Needs};
 use xio_core::cx::EventKind;
 use xio_core::driver::{Info, Intercepts, Role, Shape};
@@ -799,6 +799,28 @@ fn early_an_empty_message_is_sent() {
     h.write("").wait().unwrap();
     h.close().wait().unwrap();
     assert_eq!(frames(&mut peer), [b"", b""]);
+}
+
+/// Notes each write, and whether it has attrs.
+struct Notes(Arc<Mutex<Vec<(usize, bool)>>>);
+impl Level for Notes {
+    fn write<'o>(&mut self, _: &mut Cx<'_>, mut op: Op<'o, Write>) -> Flow<'o> {
+        self.0.lock().unwrap().push((op.len(), !op.attrs().is_empty()));
+        op.take_all();
+        op.finished()
+    }
+}
+
+#[test]
+fn early_an_empty_write_does_not_lend_its_attrs_to_the_next() {
+    let engine = Engine::new().unwrap();
+    let q = queue::Options::default().with_early(true).with_linger(Duration::from_secs(60));
+    let notes: Arc<Mutex<Vec<_>>> = Arc::default();
+    let h = open(&engine, queued(q).over(fix(Shape::Transport, Intercepts::WRITE, Notes(notes.clone()))));
+    h.write("").attr(Label::ONDEMAND).wait().unwrap();
+    h.write("ab").wait().unwrap();
+    h.flush().wait().unwrap();
+    assert_eq!(*notes.lock().unwrap(), [(2, false)]);
 }
 
 /// Takes nothing.

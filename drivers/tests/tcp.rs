@@ -173,7 +173,7 @@ fn errors_name_the_level_the_op_and_the_address() {
     assert_eq!(e.kind(), ErrorKind::Refused);
     assert_eq!((e.level(), e.driver()), (Some("tcp"), Some("tcp")));
     let text = e.to_string();
-    assert_eq!(text, format!("tcp: open: connection refused (os error 111): `{free}`; nobody listens there"));
+    assert_eq!(text, format!("tcp: open: connection refused (os error 111): `{free}`: nobody listens there"));
     assert_eq!(e.raw_os_error(), Some(111));
 
     // Over a name every address is listed.
@@ -182,7 +182,7 @@ fn errors_name_the_level_the_op_and_the_address() {
     let text = e.to_string();
     assert!(text.starts_with("tcp: open: connection refused (os error 111): "), "{text}");
     assert!(text.contains(&format!("`localhost:{}` (", free.port())), "{text}");
-    assert!(text.contains(&free.to_string()) && text.ends_with("); nobody listens there"), "{text}");
+    assert!(text.contains(&free.to_string()) && text.ends_with("): nobody listens there"), "{text}");
     assert_eq!(text.matches("refused").count(), 1, "{text}");
 
     // No contact is told apart from a wrong one.
@@ -273,6 +273,20 @@ fn an_abort_and_a_linger_of_zero_reset_the_peer() {
     let b = server.accept().wait().unwrap().open().wait().unwrap();
     a.close().wait().unwrap();
     assert_eq!(b.take(1).deadline(SOON).wait().unwrap_err().kind(), ErrorKind::Reset);
+}
+
+#[test]
+fn both_addresses_are_known_after_a_reset() {
+    let engine = Engine::new().unwrap();
+    for at in ["127.0.0.1:0", "[::1]:0", "localhost:0"] {
+        let (a, b) = pair_at(&engine, at);
+        let ends = [a.query(LocalContact).unwrap(), a.query(RemoteContact).unwrap()];
+        b.close().abort().wait().unwrap();
+        assert_eq!(a.take(1).deadline(SOON).wait().unwrap_err().kind(), ErrorKind::Reset);
+        assert_eq!(a.write("x").wait().unwrap_err().kind(), ErrorKind::BrokenPipe);
+        assert_eq!([a.query(LocalContact).unwrap(), a.query(RemoteContact).unwrap()], ends);
+        assert_eq!(a.same_peer(&ends[1]), Some(true));
+    }
 }
 
 #[test]

@@ -419,8 +419,10 @@ fn ends_of_a_connection() {
 
     let c = open(&engine, AT).unwrap();
     let d = _server.accept().wait().unwrap().open().wait().unwrap();
+    let ends = [d.query(LocalContact).unwrap(), d.query(RemoteContact).unwrap()];
     c.close().abort().wait().unwrap();
     assert_eq!(d.take(1).wait().unwrap_err().kind(), ErrorKind::Reset);
+    assert_eq!([d.query(LocalContact).unwrap(), d.query(RemoteContact).unwrap()], ends);
     // Nothing can be ended on a connection that is gone.
     assert_eq!(d.shutdown().wait().unwrap_err().kind(), ErrorKind::BrokenPipe);
     assert_eq!(d.query(PathInfo).map(|_| ()).map_err(|e| e.kind()), Ok(()));

@@ -15,7 +15,7 @@
 //! | E009 | a level below branches |
 //! | E010 | a limit of the language |
 //! | E011 | no level at all |
-//! | E013 | the contact of an endpoint |
+//! | E013 | the contact of an endpoint, as text or for the transport it is for |
 //! | E014 | a spec composed in code with a name that is none |
 //! | E020, E021 | no such driver; not in this build |
 //! | E022 | a preset; not available yet |
@@ -34,6 +34,7 @@
 //! | E039 | another fault of the core |
 //! | E040, E041, E042 | a driver, option, contact that [`Registry::only`](crate::Registry::only) does not allow |
 //! | W001 | some branch labels have no branch, and there is no `*` |
+//! | W002 | a contact that nobody takes, or a branch without one |
 
 use std::fmt;
 use std::ops::Range;

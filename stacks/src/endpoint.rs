@@ -6,11 +6,12 @@
 //! for it; in the contact behind it, an `@` means nothing.
 
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
 
 use xio_core::{Contact, Stack};
 
-use crate::bind;
+use crate::bind::{self, To};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::registry::Registry;
 use crate::spec::{self, StackSpec};
@@ -38,20 +39,32 @@ impl Endpoint {
         Self { stack, contact: contact.into() }
     }
 
-    /// Binds the stack, and checks that the registry allows the contact.
+    /// Binds the stack, and checks that the contact fits it and the registry allows it.
     ///
     /// # Errors
-    /// As [`StackSpec::bind`]; E042 for a contact that is not allowed.
+    /// As [`StackSpec::bind`]; E013 for a contact that a transport cannot read, E042 for one that is
+    /// not allowed.
     pub fn bind(&self, registry: &Registry) -> Result<(Stack, Contact), Diagnostics> {
-        self.bind_read(Vec::new(), registry)
+        bind::finish(self.check(registry))
     }
 
-    fn bind_read(&self, mut found: Vec<Diagnostic>, registry: &Registry) -> Result<(Stack, Contact), Diagnostics> {
+    /// Like [`bind`](Self::bind), with the warnings. Stack and contact are there if there was no error.
+    pub fn check(&self, registry: &Registry) -> (Option<(Stack, Contact)>, Diagnostics) {
+        self.check_read(Vec::new(), None, registry)
+    }
+
+    fn check_read(
+        &self,
+        mut found: Vec<Diagnostic>,
+        span: Option<Range<usize>>,
+        registry: &Registry,
+    ) -> (Option<(Stack, Contact)>, Diagnostics) {
         if let Err(e) = registry.allows_contact(&self.contact) {
             found.push(Diagnostic::error("E042", e.what()));
         }
-        let stack = bind::finish(bind::check(&self.stack, found, registry, &mut |_, _| ()))?;
-        Ok((stack, self.contact.clone()))
+        let to = To { contact: &self.contact, span };
+        let (stack, found) = bind::check(&self.stack, found, registry, Some(to), &mut |_, _| ());
+        (stack.map(|s| (s, self.contact.clone())), found)
     }
 }
 
@@ -61,8 +74,22 @@ impl Registry {
     /// # Errors
     /// All that is wrong with the text, its names and values, how the levels fit, and the contact.
     pub fn endpoint(&self, text: &str) -> Result<(Stack, Contact), Diagnostics> {
-        let (endpoint, soft) = read(text)?;
-        endpoint.bind_read(soft, self)
+        bind::finish(self.check_endpoint(text))
+    }
+
+    /// Like [`endpoint`](Self::endpoint), with the warnings. Stack and contact are there if there was
+    /// no error.
+    ///
+    /// ```
+    /// let (bound, found) = xio_stacks::Registry::with_defaults().check_endpoint("void @ nowhere");
+    /// assert!(bound.is_some() && !found.has_errors());
+    /// assert!(found.to_string().contains("`void` takes no contact"));
+    /// ```
+    pub fn check_endpoint(&self, text: &str) -> (Option<(Stack, Contact)>, Diagnostics) {
+        match read(text) {
+            Ok((endpoint, soft, span)) => endpoint.check_read(soft, span, self),
+            Err(fatal) => (None, fatal),
+        }
     }
 }
 
@@ -74,7 +101,7 @@ impl FromStr for Endpoint {
     /// # Errors
     /// What is wrong with the spec, as its own `parse`, or with the contact, E013.
     fn from_str(text: &str) -> Result<Self, Diagnostics> {
-        let (endpoint, soft) = read(text)?;
+        let (endpoint, soft, _) = read(text)?;
         if soft.is_empty() { Ok(endpoint) } else { Err(Diagnostics::new(text, soft)) }
     }
 }
@@ -86,7 +113,10 @@ impl fmt::Display for Endpoint {
     }
 }
 
-fn read(text: &str) -> Result<(Endpoint, Vec<Diagnostic>), Diagnostics> {
+/// The endpoint, what else was found, and where the contact stands.
+type Read = (Endpoint, Vec<Diagnostic>, Option<Range<usize>>);
+
+fn read(text: &str) -> Result<Read, Diagnostics> {
     let mut parsed = spec::endpoint(text)?;
     let contact = match parsed.end.map(|start| contact(text, start)) {
         None => Contact::None,
@@ -96,7 +126,11 @@ fn read(text: &str) -> Result<(Endpoint, Vec<Diagnostic>), Diagnostics> {
             return Err(Diagnostics::new(text, parsed.soft));
         }
     };
-    Ok((Endpoint { stack: parsed.stack, contact }, parsed.soft))
+    let span = parsed.end.map(|start| {
+        let rest = &text[start..];
+        start + rest.len() - rest.trim_start().len()..start + rest.trim_end().len()
+    });
+    Ok((Endpoint { stack: parsed.stack, contact }, parsed.soft, span))
 }
 
 fn contact(text: &str, start: usize) -> Result<Contact, Box<Diagnostic>> {
@@ -106,17 +140,9 @@ fn contact(text: &str, start: usize) -> Result<Contact, Box<Diagnostic>> {
         return Err(Box::new(d.help("as in `tcp @ 127.0.0.1:7000`; a stack without a contact has no `@`")));
     }
     Contact::parse(rest).map_err(|e| {
-        let (what, at) = place(e.what(), rest);
+        let (what, at, _) = bind::parts(&e, rest);
+        let at = at.filter(|n| rest.is_char_boundary(*n)).unwrap_or(0);
         let end = rest[at..].chars().next().map_or(at, |c| at + c.len_utf8());
         Box::new(Diagnostic::error("E013", what.to_owned()).at(start + at..start + end, ""))
     })
-}
-
-/// Takes the `(at byte n)` off a contact's error, which has no other way to say where.
-fn place<'a>(what: &'a str, rest: &str) -> (&'a str, usize) {
-    let split = what.strip_suffix(')').and_then(|w| w.rsplit_once(" (at byte "));
-    match split.and_then(|(w, n)| Some((w, n.parse::<usize>().ok()?))) {
-        Some((w, n)) if rest.is_char_boundary(n) => (w, n),
-        _ => (what, 0),
-    }
 }

@@ -123,7 +123,7 @@ impl Registry {
     /// Like [`stack`](Self::stack), with the warnings. The stack is there if there was no error.
     pub fn check(&self, text: &str) -> (Option<Stack>, Diagnostics) {
         match spec::spec(text) {
-            Ok(parsed) => bind::check(&parsed.stack, parsed.soft, self, &mut |_, _| ()),
+            Ok(parsed) => bind::check(&parsed.stack, parsed.soft, self, None, &mut |_, _| ()),
             Err(fatal) => (None, fatal),
         }
     }
@@ -185,8 +185,8 @@ pub(crate) fn shipped_names() -> impl Iterator<Item = &'static str> {
 /// Every driver the project ships, and whether this build has it. The feature has the same name.
 const SHIPPED: [(&str, bool); 21] = [
     ("checksum", false),
-    ("fault", false),
-    ("file", false),
+    ("fault", cfg!(feature = "fault")),
+    ("file", cfg!(feature = "file")),
     ("filter", false),
     ("frame", cfg!(feature = "frame")),
     ("loop", cfg!(feature = "loop")),
@@ -195,7 +195,7 @@ const SHIPPED: [(&str, bool); 21] = [
     ("null", cfg!(feature = "null")),
     ("pick", cfg!(feature = "pick")),
     ("queue", cfg!(feature = "queue")),
-    ("rate", false),
+    ("rate", cfg!(feature = "rate")),
     ("shm", false),
     ("tap", false),
     ("tcp", cfg!(feature = "tcp")),

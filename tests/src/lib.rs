@@ -13,6 +13,7 @@ use xio_core::{Contact, Engine, Error, Handle, Stack};
 use xio_drivers::all;
 use xio_peers::buffer::PageBuf;
 use xio_peers::placement::{Placement, Side};
+use xio_peers::raw::warm_up;
 use xio_peers::sample::{Sample, thread_cpu};
 use xio_stacks::{Registry, StackSpec};
 
@@ -104,34 +105,48 @@ pub fn pingpong(engine: &Engine, stack: &Stack, place: Placement, size: usize, o
     Ok(cost(ops, wall, cpu + server))
 }
 
-/// Blocking one-way stream of `ops` writes of `size` bytes, read `size` at a time.
+/// Blocking one-way stream of `ops` writes of `size` bytes, read `size` at a time. The clock runs from the
+/// first write after a warm-up to the last byte read.
 ///
 /// # Errors
 /// What either end says.
 pub fn stream(engine: &Engine, stack: &Stack, place: Placement, size: usize, ops: usize) -> io::Result<Cost> {
     let (client, served) = pair(engine, stack)?;
-    let began = Instant::now();
-    let sink = thread::spawn(move || -> io::Result<Duration> {
+    let warm = warm_up(ops);
+    let sink = thread::spawn(move || -> io::Result<(Instant, Duration)> {
         place.pin(Side::Server)?;
-        let cpu = thread_cpu();
         let mut b = PageBuf::new(size);
-        let mut left = ops * size;
-        while left > 0 {
-            left -= served.read_into(&mut b).wait()?;
-        }
-        Ok(thread_cpu() - cpu)
-    });
-    let source = thread::spawn(move || -> io::Result<Duration> {
-        place.pin(Side::Client)?;
+        let mut drain = |ops: usize| -> io::Result<()> {
+            let mut left = ops * size;
+            while left > 0 {
+                left -= served.read_into(&mut b).wait()?;
+            }
+            Ok(())
+        };
+        drain(warm)?;
         let cpu = thread_cpu();
-        let b = PageBuf::new(size);
-        for _ in 0..ops {
-            client.write_from(&b).wait()?;
-        }
-        client.flush().wait()?;
-        Ok(thread_cpu() - cpu)
+        served.write_from(&[1]).wait()?;
+        served.flush().wait()?;
+        drain(ops)?;
+        Ok((Instant::now(), thread_cpu() - cpu))
     });
-    let source = source.join().map_err(|_| io::Error::other("the source panicked"))??;
-    let sink = sink.join().map_err(|_| io::Error::other("the sink panicked"))??;
-    Ok(cost(ops, began.elapsed(), source + sink))
+    let source = thread::spawn(move || -> io::Result<(Instant, Duration)> {
+        place.pin(Side::Client)?;
+        let b = PageBuf::new(size);
+        let pour = |ops: usize| -> io::Result<()> {
+            for _ in 0..ops {
+                client.write_from(&b).wait()?;
+            }
+            Ok(client.flush().wait()?)
+        };
+        pour(warm)?;
+        // The sink has taken the warm-up and stands ready.
+        client.read_into(&mut [0]).wait()?;
+        let (began, cpu) = (Instant::now(), thread_cpu());
+        pour(ops)?;
+        Ok((began, thread_cpu() - cpu))
+    });
+    let (began, source) = source.join().map_err(|_| io::Error::other("the source panicked"))??;
+    let (ended, sink) = sink.join().map_err(|_| io::Error::other("the sink panicked"))??;
+    Ok(cost(ops, ended - began, source + sink))
 }

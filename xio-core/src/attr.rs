@@ -43,6 +43,17 @@ pub trait Attr: Any + Send + Sync + fmt::Debug {
         Ok(())
     }
 
+    /// Checks how a contact for a transport with these options is written: whether an open or a
+    /// listen could take it. Called when an endpoint is bound, with what its text says for this
+    /// level; never for none. Nothing is opened or looked up.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidContact`] with the sentence that an open would fail with.
+    fn check_contact(&self, contact: &Contact) -> Result<(), Error> {
+        let _ = contact;
+        Ok(())
+    }
+
     /// Answers a command. Called by the owner of the stack, never by the engine.
     ///
     /// # Errors
@@ -172,7 +183,8 @@ impl<T: Field> Field for Vec<T> {
 /// `xio drivers NAME`. After the kind may stand `runtime` (changeable on an open handle) or
 /// `secret`. Fields in `live { … }` exist in code only: descriptors and other things that no text
 /// can name. `check path;` names a function `fn(&Options) -> Result<(), Error>` for what no single
-/// option can tell.
+/// option can tell, `contact path;` behind it a `fn(&Options, &Contact) -> Result<(), Error>` for
+/// [`Attr::check_contact`].
 ///
 /// ```
 /// use xio_core::schema::ValueKind;
@@ -198,6 +210,7 @@ macro_rules! options {
             $( $(#[doc = $doc:literal])+ $name:ident, $with:ident : $ty:ty = $default:expr, $kind:expr $(, $flag:ident)*; )*
             $( live { $( $(#[doc = $ldoc:literal])+ $lname:ident, $lwith:ident : $lty:ty = $ldefault:expr; )* } )?
             $( check $check:path; )?
+            $( contact $contact:path; )?
         }
     ) => {
         $(#[$meta])*
@@ -263,6 +276,9 @@ macro_rules! options {
                 $crate::attr::option_cntl(self, c)
             }
             $( fn check(&self) -> ::std::result::Result<(), $crate::Error> { $check(self) } )?
+            $( fn check_contact(&self, contact: &$crate::Contact) -> ::std::result::Result<(), $crate::Error> {
+                $contact(self, contact)
+            } )?
             fn as_any(&self) -> &dyn ::std::any::Any { self }
             fn as_any_mut(&mut self) -> &mut dyn ::std::any::Any { self }
         }

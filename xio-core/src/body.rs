@@ -33,6 +33,8 @@ pub struct ReadBody {
     saved: Vec<SavedRead>,
     /// A level has moved bytes itself or put something in place: look closer when it lets go.
     touched: bool,
+    /// The level whose work has the read.
+    pub(crate) worker: u8,
 }
 
 /// The read as the level above wants it, while a level below it works for the level between.
@@ -57,7 +59,16 @@ pub struct Below {
 
 impl ReadBody {
     pub(crate) const fn empty() -> Self {
-        Self { target: Target::none(), got: 0, room: 0, wait_for: 1, mark: 0, saved: Vec::new(), touched: false }
+        Self {
+            target: Target::none(),
+            got: 0,
+            room: 0,
+            wait_for: 1,
+            mark: 0,
+            saved: Vec::new(),
+            touched: false,
+            worker: USER,
+        }
     }
 
     pub(crate) fn ask(&mut self, target: Target, room: usize, wait_for: usize) {
@@ -122,12 +133,16 @@ impl ReadBody {
         n
     }
 
-    /// Gives back what `pass_into` or `pass_take` of this level put in place, with what came; the
-    /// read is again as the level above wants it. After `pass_part` there is nothing to give back
-    /// but the count.
+    /// What [`Op::below`](crate::Op::below) gives, for the level whose work this is.
     pub fn below(&mut self) -> Below {
+        self.below_of(self.worker)
+    }
+
+    /// Gives back what the level at `node` had put in place, with what came.
+    pub(crate) fn below_of(&mut self, node: u8) -> Below {
         let mut out = Below { buf: BytesMut::new(), chunks: Chunks::new(), got: self.got };
-        let Some(saved) = self.saved.pop() else {
+        let mine = self.saved.pop_if(|s| s.node == node);
+        let Some(saved) = mine else {
             out.got = 0;
             return out;
         };
@@ -269,12 +284,23 @@ impl ReadBody {
         self.touched && self.leave_touched(node)
     }
 
-    fn leave_touched(&mut self, node: u8) -> bool {
-        while self.saved.last().is_some_and(|s| s.node >= node) {
-            if let Some(saved) = self.saved.pop() {
-                self.restore(saved);
-            }
+    /// The op comes up to the level at `node`, which sees its own target and those of the levels above.
+    #[inline]
+    pub(crate) fn come_up(&mut self, node: u8) {
+        if !self.saved.is_empty() {
+            self.take_off(node.saturating_add(1));
         }
+    }
+
+    /// Takes off what the levels from `node` down had put in place.
+    fn take_off(&mut self, node: u8) {
+        while let Some(saved) = self.saved.pop_if(|s| s.node >= node) {
+            self.restore(saved);
+        }
+    }
+
+    fn leave_touched(&mut self, node: u8) -> bool {
+        self.take_off(node);
         // What a level above this one put in place is still to be looked at.
         self.touched = !self.saved.is_empty();
         true
@@ -512,10 +538,15 @@ impl WriteBody {
         true
     }
 
+    /// Whether what goes down is not what the owner wrote: if it stops half way, nothing can follow it.
+    pub(crate) fn is_dressed(&self) -> bool {
+        !self.saved.is_empty() || !self.leads.is_empty()
+    }
+
     /// The op comes up to the level at `node`, which sees its own pieces and those of the levels above.
     #[inline]
     pub(crate) fn come_up(&mut self, node: u8) {
-        if !self.saved.is_empty() || !self.leads.is_empty() {
+        if self.is_dressed() {
             self.take_off(node.saturating_add(1));
         }
     }
@@ -686,11 +717,13 @@ mod tests {
         r.put_below(3, Target::Fill(BytesMut::with_capacity(4)), usize::MAX, 4);
         assert_eq!((r.room(), r.wanted()), (4, 4));
         r.put(b"abcd");
-        let b = r.below();
+        // What another level put in place is not this one's.
+        assert_eq!((r.below_of(2).got, r.got()), (0, 4));
+        let b = r.below_of(3);
         assert_eq!((&b.buf[..], b.got, r.got(), r.room()), (&b"abcd"[..], 4, 0, 8));
         r.limit_below(3, 2, 1);
         assert_eq!(r.put(b"xyz"), 2);
-        assert_eq!((r.below().got, r.got(), r.room()), (2, 2, 6));
+        assert_eq!((r.below_of(3).got, r.got(), r.room()), (2, 2, 6));
     }
 
     #[test]

@@ -156,13 +156,14 @@ pub static RULES: &[Rule; 79] = rules! {
          changes after the read has ended.";
     "C6" "a write says how much went":
         "A write never reports more than it was given. One that ends early reports the bytes that are on their way, \
-         so that on a stream writing the rest loses and doubles nothing.";
+         so that on a stream writing the rest loses and doubles nothing; where a level made something else of \
+         the bytes, so that no count would be true, nothing more can be written.";
     "C7" "written buffers come back unchanged":
         "A write gives its pieces back as they were given, on every outcome. A level that works in an owned buffer \
          puts it right again on the way up.";
     "C8" "nothing can be read and written":
-        "A read without room or with `wait_for` of 0, and a write of no bytes, end without waiting and are no end of \
-         stream. On a stack with borders an empty write is an empty message.";
+        "On a stream a read without room or with `wait_for` of 0, and a write of no bytes, end without waiting for \
+         the peer and are no end of stream. On a stack with borders an empty write is an empty message.";
     "C9" "datagrams keep their borders":
         "One write is one datagram. A read too small for it ends as `Truncated` with the real length and the first \
          part; the rest is gone, and the next read gets the next datagram.";

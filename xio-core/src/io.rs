@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use crate::buffer::{Piece, Room};
 use crate::cntl::Path;
-use crate::contact::Contact;
 use crate::reactor::Waiter;
 
 /// The direction of a wait or of a transfer.
@@ -77,11 +76,16 @@ pub trait Socket: Send + Sync {
     /// `WouldBlock` where there is none.
     fn accept(&self) -> io::Result<Connected>;
 
-    /// Ends a connection attempt: `Ok` when connected.
+    /// Ends a connection attempt: `Ok` when connected, with the peer's address.
     ///
     /// # Errors
     /// `WouldBlock` while it is under way; else why it failed.
-    fn finish_connect(&self) -> io::Result<Connected>;
+    fn finish_connect(&self) -> io::Result<Option<SocketAddr>>;
+
+    /// Its own address, if it has one.
+    fn local(&self) -> Option<SocketAddr> {
+        None
+    }
 
     /// Ends the write side.
     ///
@@ -195,21 +199,22 @@ pub struct Keepalive {
     pub count: Option<u32>,
 }
 
-/// A socket with both its addresses.
+/// A socket with both its addresses, as the system writes them: an IPv4 peer of a socket for both
+/// families may have an IPv6 address.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Connected {
     /// The socket.
     pub sock: Sock,
-    /// Its own address.
-    pub local: Contact,
-    /// The peer's address.
-    pub peer: Contact,
+    /// Its own address, if it has one.
+    pub local: Option<SocketAddr>,
+    /// The peer's address; `None` where there is no peer, or it has none.
+    pub peer: Option<SocketAddr>,
 }
 
 impl Connected {
     /// A connected socket.
-    pub fn new(sock: Sock, local: Contact, peer: Contact) -> Self {
+    pub fn new(sock: Sock, local: Option<SocketAddr>, peer: Option<SocketAddr>) -> Self {
         Self { sock, local, peer }
     }
 }
@@ -284,7 +289,7 @@ pub enum IoDone {
     /// Addresses of a name, in the order of preference.
     Addresses(Vec<SocketAddr>),
     /// A socket.
-    Connected(Connected),
+    Connected(Box<Connected>),
     /// What the closure gave.
     Value(Box<dyn Any + Send>),
     /// It failed.
@@ -297,7 +302,7 @@ impl fmt::Debug for IoDone {
             Self::None => f.write_str("None"),
             Self::Done => f.write_str("Done"),
             Self::Addresses(a) => write!(f, "Addresses({a:?})"),
-            Self::Connected(c) => write!(f, "Connected({} -> {})", c.local, c.peer),
+            Self::Connected(c) => write!(f, "Connected({:?} -> {:?})", c.local, c.peer),
             Self::Value(_) => f.write_str("Value"),
             Self::Failed(e) => write!(f, "Failed({e})"),
         }

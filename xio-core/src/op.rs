@@ -253,6 +253,11 @@ pub trait Kind: sealed::Sealed + Sized + Send + 'static {
     fn accept_body(_body: &mut Self::Body) -> Option<&mut AcceptBody> {
         None
     }
+    /// Whether a level put something else in place of what the owner wrote.
+    #[doc(hidden)]
+    fn is_dressed(_body: &Self::Body) -> bool {
+        false
+    }
     /// Bytes the op is to move in all.
     #[doc(hidden)]
     fn total(_body: &Self::Body) -> usize {
@@ -267,7 +272,7 @@ pub trait Kind: sealed::Sealed + Sized + Send + 'static {
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $K:ident, $Body:ty, $empty:expr, $Outcome:ty, $down:ident, $up:ident, $own:ident
-       $(, worked = $worked:ident, leave = $leave:path, come_up = $come_up:expr, settle = $settle:path, transfer = $transfer:path, moved = $moved:expr, total = $total:expr, read = $read:expr)?
+       $(, worked = $worked:ident, leave = $leave:path, come_up = $come_up:expr, settle = $settle:path, transfer = $transfer:path, moved = $moved:expr, total = $total:expr, dressed = $dressed:expr, read = $read:expr)?
        $(, set_direction = $set_direction:expr, direction = $direction:expr)?
        $(, accept = $accept:expr)?;)+) => {$(
         $(#[$doc])*
@@ -302,6 +307,7 @@ macro_rules! kinds {
                 fn transfer(body: &mut $Body, io: &Io, patient: bool) -> Transfer { $transfer(body, io, patient) }
                 fn moved(body: &$Body) -> Option<(bool, usize)> { $moved(body) }
                 fn total(body: &$Body) -> usize { $total(body) }
+                fn is_dressed(body: &$Body) -> bool { $dressed(body) }
                 fn read_body(body: &mut $Body) -> Option<&mut ReadBody> { $read(body) }
             )?
             $(
@@ -331,13 +337,13 @@ kinds! {
     Close, CloseBody, CloseBody::default(), Result<(), Error>, close, close_done, own_close_done;
     /// Reads.
     Read, ReadBody, ReadBody::empty(), Result<ReadDone, Failed<ReadDone>>, read, read_done, own_read_done,
-        worked = read_worked, leave = ReadBody::leave, come_up = |_, _| {}, settle = ReadBody::settle,
-        transfer = ReadBody::transfer, moved = |b: &ReadBody| Some((true, b.got)), total = |b: &ReadBody| b.got,
+        worked = read_worked, leave = ReadBody::leave, come_up = ReadBody::come_up, settle = ReadBody::settle,
+        transfer = ReadBody::transfer, moved = |b: &ReadBody| Some((true, b.got)), total = |b: &ReadBody| b.got, dressed = |_| false,
         read = Some;
     /// Writes.
     Write, WriteBody, WriteBody::empty(), Result<WriteDone, Failed<WriteDone>>, write, write_done, own_write_done,
         worked = write_worked, leave = WriteBody::leave, come_up = WriteBody::come_up, settle = WriteBody::settle,
-        transfer = WriteBody::transfer, moved = |b: &WriteBody| Some((false, b.moved)), total = |b: &WriteBody| b.total,
+        transfer = WriteBody::transfer, moved = |b: &WriteBody| Some((false, b.moved)), total = |b: &WriteBody| b.total, dressed = WriteBody::is_dressed,
         read = |_| None;
     /// Makes sure that what was written has left every level.
     Flush, PlainBody, PlainBody::default(), Result<(), Error>, flush, flush_done, own_flush_done;
@@ -506,6 +512,10 @@ impl<'o, K: Kind> Op<'o, K> {
     /// `write_worked` of this level. Meant for work of a microsecond or more. The other direction
     /// goes on meanwhile, so what `job` needs must be shared with the level (an `Arc`, a lock).
     pub fn work(self, job: impl FnOnce(&mut K::Body) + Send + 'static) -> Flow<'o> {
+        let at = self.cell.head.at;
+        if let Some(body) = K::read_body(&mut self.cell.body) {
+            body.worker = at;
+        }
         let job: Job<K> = Box::new(job);
         self.cell.head.io = IoSlot::Work(Box::new(job));
         self.flow(Act::Work)
@@ -548,7 +558,7 @@ pub(crate) type Job<K> = Box<dyn FnOnce(&mut <K as Kind>::Body) + Send>;
 
 impl<'o> Op<'o, Read> {
     /// Passes the read down into `buf`, a buffer of the level's own, until at least `wait_for`
-    /// bytes are in it. In `read_done`, [`ReadBody::below`] gives it back.
+    /// bytes are in it. In `read_done`, [`below`](Self::below) gives it back.
     pub fn pass_into(self, buf: bytes::BytesMut, wait_for: usize) -> Flow<'o> {
         let at = self.cell.head.at;
         self.cell.body.put_below(at, crate::buffer::Target::Fill(buf), usize::MAX, wait_for);
@@ -556,7 +566,7 @@ impl<'o> Op<'o, Read> {
     }
 
     /// Passes the read down as a take: at least `wait_for` bytes come as chunks, no more than
-    /// `most`. In `read_done`, [`ReadBody::below`] gives them.
+    /// `most`. In `read_done`, [`below`](Self::below) gives them.
     #[inline]
     pub fn pass_take(self, wait_for: usize, most: usize) -> Flow<'o> {
         let at = self.cell.head.at;
@@ -569,6 +579,14 @@ impl<'o> Op<'o, Read> {
         let at = self.cell.head.at;
         self.cell.body.limit_below(at, most, wait_for);
         self.flow(Act::Pass)
+    }
+
+    /// Gives back what `pass_into` or `pass_take` of this level put in place, with what came; the
+    /// read is again as the level above wants it. After `pass_part` there is nothing to give back
+    /// but the count.
+    pub fn below(&mut self) -> crate::body::Below {
+        let at = self.cell.head.at;
+        self.cell.body.below_of(at)
     }
 
     /// What a read that this level made brought, taken out of it in `own_read_done`; nothing for any

@@ -251,6 +251,11 @@ impl Stack {
         })
     }
 
+    /// The tree of levels again, to build on.
+    pub fn root(&self) -> LevelNode {
+        self.node(0)
+    }
+
     /// The tree again, for a changed copy.
     fn node(&self, n: usize) -> LevelNode {
         let node = &self.0.nodes[n];

@@ -65,6 +65,10 @@ impl xio_core::Driver for Wire {
     }
 }
 
+fn contact(a: Option<SocketAddr>) -> Contact {
+    a.map(Contact::from).unwrap_or_default()
+}
+
 struct WireLevel {
     options: SocketOptions,
     at: Option<Connected>,
@@ -97,7 +101,7 @@ impl Level for WireLevel {
                 return op.io(Io::Connect(Box::new((*first, self.options.clone()))));
             }
             IoDone::Connected(c) => {
-                self.at = Some(c);
+                self.at = Some(*c);
                 return op.finished();
             }
             IoDone::Failed(e) => return op.failed(e),
@@ -166,8 +170,8 @@ impl Level for WireLevel {
                 Err(e) => op.failed(e),
             },
             IoDone::Connected(c) => {
-                op.set_contact(c.local.clone());
-                self.at = Some(c);
+                op.set_contact(contact(c.local));
+                self.at = Some(*c);
                 op.finished()
             }
             IoDone::Failed(e) => op.failed(e),
@@ -182,8 +186,8 @@ impl Level for WireLevel {
                 Err(e) => op.failed(e),
             },
             IoDone::Connected(c) => {
-                op.set_contacts(c.local.clone(), c.peer.clone());
-                op.set_link(cx, Box::new(c));
+                op.set_contacts(contact(c.local), contact(c.peer));
+                op.set_link(cx, c);
                 op.finished()
             }
             IoDone::Failed(e) => op.failed(e),
@@ -194,10 +198,10 @@ impl Level for WireLevel {
     fn cntl(&mut self, _: &mut Cx<'_>, c: &mut Cntl<'_>) -> Result<(), Error> {
         let Some(at) = &self.at else { return Err(c.unsupported()) };
         if c.command::<LocalContact>().is_some() {
-            return c.reply::<LocalContact>(at.local.clone());
+            return c.reply::<LocalContact>(contact(at.local));
         }
         if c.command::<RemoteContact>().is_some() {
-            return c.reply::<RemoteContact>(at.peer.clone());
+            return c.reply::<RemoteContact>(contact(at.peer));
         }
         if c.command::<PathInfo>().is_some() {
             let sock = at.sock.clone();

@@ -1,6 +1,6 @@
 //! The level that finds message borders in a stream. Invariant: `left` holds bytes that were
-//! received and not given out; `need` says how many of the next ones belong to a message whose
-//! header is already off.
+//! received and not given out; where a header is off, `need` says how many of the next ones belong to
+//! its message.
 
 use std::sync::Arc;
 
@@ -73,14 +73,14 @@ impl xio_core::Driver for Driver {
     fn level(&self, attr: &dyn Attr, _: Role) -> Result<Box<dyn Level>, Error> {
         let o = options::<Options>(attr);
         Ok(Box::new(Frame {
-            header: usize::from(o.header),
             max: limit(o),
             left: Bytes::new(),
-            need: None,
+            need: 0,
+            stop: None,
+            header: o.header,
+            headed: false,
             direct: false,
             long: false,
-            rest: Chunk::default(),
-            dead: None,
         }))
     }
 }
@@ -91,39 +91,58 @@ fn limit(o: &Options) -> usize {
 }
 
 struct Frame {
-    header: usize,
     max: usize,
     /// Received, not given out.
     left: Bytes,
-    /// Bytes that the message under way still lacks, its header being off.
-    need: Option<usize>,
+    /// Bytes of the message whose header is off; see [`Frame::need`].
+    need: usize,
+    /// Why the next read gets no message of its own.
+    stop: Option<Box<Stop>>,
+    /// Bytes of a header.
+    header: u8,
+    /// A header is off, and its message not yet given out.
+    headed: bool,
     /// The read below goes straight into the reader's buffer.
     direct: bool,
     /// The last message was long.
     long: bool,
+}
+
+enum Stop {
     /// What did not fit the last reader's buffer, of a message that is otherwise given out.
-    rest: Chunk,
-    dead: Option<Error>,
+    Rest(Chunk),
+    /// The next border cannot be found.
+    Dead(Error),
 }
 
 impl Frame {
+    fn header_len(&self) -> usize {
+        usize::from(self.header)
+    }
+
+    /// Bytes of the message under way, where its header is off.
+    fn need(&self) -> Option<usize> {
+        self.headed.then_some(self.need)
+    }
+
     /// Takes a header off, if one is there.
     fn header(&mut self) -> Result<(), Error> {
-        if self.need.is_some() || self.left.len() < self.header {
+        let header = self.header_len();
+        if self.headed || self.left.len() < header {
             return Ok(());
         }
-        let len = self.left[..self.header].iter().fold(0u64, |n, b| (n << 8) | u64::from(*b));
-        self.left.advance(self.header);
+        let len = self.left[..header].iter().fold(0u64, |n, b| (n << 8) | u64::from(*b));
+        self.left.advance(header);
         match usize::try_from(len) {
             Ok(len) if len <= self.max => {
                 self.long = len >= DIRECT;
-                self.need = Some(len);
+                (self.need, self.headed) = (len, true);
                 Ok(())
             }
             _ => {
                 let text = format!("a message of {len} bytes was announced, the limit is {}", self.max);
                 let e = Error::new(ErrorKind::Protocol).detail(text);
-                self.dead = Some(e.clone());
+                self.stop = Some(Box::new(Stop::Dead(e.clone())));
                 Err(e)
             }
         }
@@ -131,17 +150,21 @@ impl Frame {
 
     /// Gives the message out whose `need` bytes are all in `left`.
     fn give<'o>(&mut self, mut op: Op<'o, Read>, need: usize) -> Flow<'o> {
-        self.need = None;
+        self.headed = false;
         if op.is_take() || op.room() < need {
             let mut message = Chunk::from(self.left.split_to(need));
             op.put_chunk(&mut message);
             if !message.is_empty() {
-                self.rest = message;
+                self.stop = Some(Box::new(Stop::Rest(message)));
                 return op.failed(ErrorKind::Truncated { len: need });
             }
         } else {
             op.put(&self.left[..need]);
             self.left.advance(need);
+            if self.left.is_empty() {
+                // An empty end would keep the memory that it is the end of.
+                self.left = Bytes::new();
+            }
         }
         op.finished()
     }
@@ -151,9 +174,9 @@ impl Frame {
         if let Err(e) = self.header() {
             return op.failed(e);
         }
-        let Some(need) = self.need else {
+        let Some(need) = self.need() else {
             let most = if self.long { SHORT_AHEAD } else { AHEAD };
-            return op.pass_take(self.header - self.left.len(), most);
+            return op.pass_take(self.header_len() - self.left.len(), most);
         };
         if self.left.len() >= need {
             return self.give(op, need);
@@ -162,7 +185,6 @@ impl Frame {
         if op.room() >= need && lacks >= DIRECT {
             let mut have = Chunk::from(std::mem::take(&mut self.left));
             op.put_chunk(&mut have);
-            self.need = Some(need);
             self.direct = true;
             return op.pass_part(lacks, lacks);
         }
@@ -195,41 +217,46 @@ impl Frame {
 
 impl Level for Frame {
     fn read<'o>(&mut self, _: &mut Cx<'_>, mut op: Op<'o, Read>) -> Flow<'o> {
-        if let Some(e) = &self.dead {
-            let e = e.clone();
-            return op.failed(e);
+        match self.stop.as_deref_mut() {
+            None => self.go(op),
+            Some(Stop::Dead(e)) => {
+                let e = e.clone();
+                op.failed(e)
+            }
+            Some(Stop::Rest(rest)) => {
+                let len = rest.len();
+                op.put_chunk(rest);
+                if !rest.is_empty() {
+                    return op.failed(ErrorKind::Truncated { len });
+                }
+                self.stop = None;
+                op.finished()
+            }
         }
-        if !self.rest.is_empty() {
-            let len = self.rest.len();
-            op.put_chunk(&mut self.rest);
-            return if self.rest.is_empty() { op.finished() } else { op.failed(ErrorKind::Truncated { len }) };
-        }
-        self.go(op)
     }
 
     fn read_done<'o>(&mut self, _: &mut Cx<'_>, mut op: Op<'o, Read>) -> Flow<'o> {
         let error = op.clear_error();
         let below = op.below();
         if std::mem::take(&mut self.direct) {
-            let need = self.need.take().unwrap_or(0);
             if error.is_none() {
+                self.headed = false;
                 return op.finished();
             }
             // Half a message is in the reader's buffer: it belongs to the next read.
             let had = op.got();
             self.left = op.take_back(had);
-            self.need = Some(need);
         } else {
             self.keep(below.chunks);
         }
         match error {
             None => self.go(op),
-            Some(e) if e.kind() == ErrorKind::Eof && (self.need.is_some() || !self.left.is_empty()) => {
+            Some(e) if e.kind() == ErrorKind::Eof && (self.headed || !self.left.is_empty()) => {
                 // What arrived with the end may complete a message.
                 if let Err(e) = self.header() {
                     return op.failed(e);
                 }
-                match self.need {
+                match self.need() {
                     Some(n) if self.left.len() >= n => self.give(op, n),
                     _ => op.failed(ErrorKind::UnexpectedEof),
                 }
@@ -248,14 +275,15 @@ impl Level for Frame {
             return op.failed(Error::new(ErrorKind::TooLong).detail(text));
         }
         let be = (len as u64).to_be_bytes();
-        let header = &be[8 - self.header..];
+        let lead = self.header_len();
+        let header = &be[8 - lead..];
         match op.pieces() {
             // A short message and its header leave as one run of memory.
             [one] if len <= xio_core::buffer::MAX_INLINE - 8 => {
                 let mut run = [0; xio_core::buffer::MAX_INLINE];
-                run[..self.header].copy_from_slice(header);
-                run[self.header..self.header + len].copy_from_slice(one);
-                op.pass_with(Pieces::from_iter([Piece::inline(&run[..self.header + len])]))
+                run[..lead].copy_from_slice(header);
+                run[lead..lead + len].copy_from_slice(one);
+                op.pass_with(Pieces::from_iter([Piece::inline(&run[..lead + len])]))
             }
             _ => op.pass_lead(Piece::inline(header)),
         }
@@ -263,26 +291,26 @@ impl Level for Frame {
 
     fn ready<'o>(&mut self, _: &mut Cx<'_>, op: Op<'o, Ready>) -> Flow<'o> {
         let reads = op.direction() == xio_core::io::Direction::Read;
-        let whole = self.header().is_err() || self.need.is_some_and(|n| self.left.len() >= n);
-        if reads && (whole || !self.rest.is_empty() || self.dead.is_some()) { op.finished() } else { op.pass() }
+        let there = self.stop.is_some() || self.header().is_err() || self.need().is_some_and(|n| self.left.len() >= n);
+        if reads && there { op.finished() } else { op.pass() }
     }
 }
 
 impl Frame {
     /// Several messages in one write: a header before each.
     fn write_batch<'o>(&mut self, mut op: Op<'o, Write>) -> Flow<'o> {
-        let (count, total) = (op.message_count(), op.len());
+        let (count, total, lead) = (op.message_count(), op.len(), self.header_len());
         let long = op.messages().map(|r| r.len()).find(|n| *n > self.max);
         if let Some(long) = long {
             let text = format!("{long} bytes, the limit is {}", self.max);
             return op.failed(Error::new(ErrorKind::TooLong).detail(text));
         }
         if total / count <= GATHER {
-            let mut run = BytesMut::with_capacity(total + count * self.header);
+            let mut run = BytesMut::with_capacity(total + count * lead);
             match op.pieces() {
                 [one] => {
                     for r in op.messages() {
-                        run.extend_from_slice(&(r.len() as u64).to_be_bytes()[8 - self.header..]);
+                        run.extend_from_slice(&(r.len() as u64).to_be_bytes()[8 - lead..]);
                         run.extend_from_slice(&one[r]);
                     }
                 }
@@ -290,7 +318,7 @@ impl Frame {
                     let mut flat = BytesMut::with_capacity(total);
                     many.iter().for_each(|p| flat.extend_from_slice(p));
                     for r in op.messages() {
-                        run.extend_from_slice(&(r.len() as u64).to_be_bytes()[8 - self.header..]);
+                        run.extend_from_slice(&(r.len() as u64).to_be_bytes()[8 - lead..]);
                         run.extend_from_slice(&flat[r]);
                     }
                 }
@@ -302,7 +330,7 @@ impl Frame {
         let mut pieces = op.share().into_iter().map(Piece::into_bytes);
         let mut rest = Bytes::new();
         for r in ends {
-            out.push(Piece::inline(&(r.len() as u64).to_be_bytes()[8 - self.header..]));
+            out.push(Piece::inline(&(r.len() as u64).to_be_bytes()[8 - lead..]));
             let mut lacks = r.len();
             while lacks > 0 {
                 if rest.is_empty() {
@@ -316,5 +344,15 @@ impl Frame {
             }
         }
         op.pass_with(out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_between_messages_is_small() {
+        assert!(size_of::<Frame>() <= 64, "{}", size_of::<Frame>());
     }
 }

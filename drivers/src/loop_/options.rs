@@ -2,6 +2,7 @@
 
 use xio_core::attr::Size;
 use xio_core::schema::ValueKind;
+use xio_core::{Contact, Error};
 
 xio_core::options! {
     /// Options of the `loop` driver.
@@ -12,5 +13,10 @@ xio_core::options! {
         buffer, with_buffer: Size = Size(64 << 10), ValueKind::Size { min: 1, max: 1 << 30 };
         /// Connections that may wait to be accepted.
         backlog, with_backlog: u32 = 128, ValueKind::Int { min: 1, max: 65_536 };
+        contact check_contact;
     }
+}
+
+fn check_contact(_: &Options, contact: &Contact) -> Result<(), Error> {
+    super::names::name(contact).map(drop)
 }

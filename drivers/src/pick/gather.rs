@@ -34,6 +34,11 @@ pub(super) fn branch_of(tag: u32) -> u8 {
     tag.to_le_bytes()[0]
 }
 
+/// Whether the tag is that of an op for one branch alone; the held ones are numbered from 1.
+pub(super) fn is_again(tag: u32) -> bool {
+    tag >> BRANCH_BITS == 0
+}
+
 /// An error of a branch, for somebody who does not know which.
 pub(super) fn labelled(label: &str, error: Error) -> Error {
     Error::new(error.kind()).detail(format!("branch `{label}`")).source_error(error)
@@ -48,7 +53,7 @@ impl<K: Kind> Gathers<K> {
         branches: impl Iterator<Item = u8>,
         mut issue: impl FnMut(&mut Cx<'_>, u8, u32) -> OpId,
     ) {
-        self.next = (self.next + 1) & (u32::MAX >> BRANCH_BITS);
+        self.next = (self.next % (u32::MAX >> BRANCH_BITS)) + 1;
         let number = self.next;
         let ops = branches.map(|b| (b, issue(cx, b, (number << BRANCH_BITS) | u32::from(b)))).collect();
         self.list.push(Gather { number, held, ops, error: None, stopped: None });

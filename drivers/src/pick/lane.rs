@@ -24,6 +24,8 @@ pub(super) struct Lane {
     pub(super) asked: bool,
     /// Nothing more comes.
     pub(super) ended: bool,
+    /// But perhaps it does: the branch is being opened again.
+    pub(super) expected: bool,
 }
 
 /// What one read of the branch came to. The group among its attrs says of which branch further down
@@ -43,7 +45,7 @@ pub(super) enum Served {
 
 impl Lane {
     pub(super) fn new(branch: u8, label: String) -> Self {
-        Self { branch, label, items: VecDeque::new(), bytes: 0, asked: false, ended: false }
+        Self { branch, label, items: VecDeque::new(), bytes: 0, asked: false, ended: false, expected: false }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -57,8 +59,13 @@ impl Lane {
 
     /// Bytes that may still be asked for, or `None` where nothing may.
     pub(super) fn room(&self, ahead: usize) -> Option<usize> {
-        let closed = self.asked || self.ended || self.items.len() >= MAX_ITEMS;
-        ahead.checked_sub(self.bytes).filter(|n| *n > 0 && !closed)
+        let may = !(self.asked || self.ended || self.is_full(ahead));
+        may.then(|| ahead.saturating_sub(self.bytes))
+    }
+
+    /// Whether as much as may be lies unread.
+    pub(super) fn is_full(&self, ahead: usize) -> bool {
+        self.bytes >= ahead || self.items.len() >= MAX_ITEMS
     }
 
     /// A read of the branch is back.
@@ -77,6 +84,14 @@ impl Lane {
         if !is_quiet {
             let attrs = inner.map(|g| OpAttrs::new().with(g)).unwrap_or_default();
             self.items.push_back(Item { what: Err(labelled(&self.label, e)), attrs });
+        }
+    }
+
+    /// The branch was opened again, or was not.
+    pub(super) fn reopened(&mut self, error: Option<Error>) {
+        (self.expected, self.ended) = (false, error.is_some());
+        if let Some(e) = error.filter(|e| e.kind() != ErrorKind::Cancelled) {
+            self.items.push_back(Item { what: Err(e), attrs: OpAttrs::new() });
         }
     }
 
@@ -134,9 +149,17 @@ impl Lane {
         if *wanted == 0 { Served::Enough } else { Served::Short }
     }
 
-    /// The error of a read that has some bytes of a branch that ended.
-    pub(super) fn cut(&self) -> Error {
-        Error::new(ErrorKind::UnexpectedEof).detail(format!("branch `{}` ended before the read had enough", self.label))
+    /// Why a read that lacks bytes never gets them: its branch has ended, or those of branches beside
+    /// it further down lie here and nobody reads them.
+    pub(super) fn fails(&self, ahead: usize) -> Option<Error> {
+        let of = |kind, text| Some(Error::new(kind).detail(format!("branch `{}` {text}", self.label)));
+        if self.ended {
+            of(ErrorKind::UnexpectedEof, "ended before the read had enough")
+        } else if self.is_full(ahead) {
+            of(ErrorKind::Busy, "is full of what the read did not ask for: read that first")
+        } else {
+            None
+        }
     }
 }
 

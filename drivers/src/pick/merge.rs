@@ -61,6 +61,26 @@ impl Merge {
         }
     }
 
+    /// A branch is being opened again: the end of the others is not the end.
+    pub(super) fn expect(&mut self, branch: u8, label: &str) {
+        match self.lanes.iter_mut().find(|l| l.branch == branch) {
+            Some(lane) => lane.expected = true,
+            None => {
+                let mut lane = Lane::new(branch, label.to_owned());
+                (lane.expected, lane.ended) = (true, true);
+                self.lanes.push(lane);
+            }
+        }
+    }
+
+    /// It is open again, or is not.
+    pub(super) fn reopened(&mut self, cx: &mut Cx<'_>, branch: u8, error: Option<Error>) {
+        let Some(lane) = self.lanes.iter_mut().find(|l| l.branch == branch) else { return };
+        lane.reopened(error);
+        self.serve(cx);
+        self.ask(cx);
+    }
+
     /// A read of a branch is back.
     pub(super) fn came(&mut self, cx: &mut Cx<'_>, branch: u8, below: Below, attrs: OpAttrs, error: Option<Error>) {
         let Some(lane) = self.lanes.iter_mut().find(|l| l.branch == branch) else { return };
@@ -82,15 +102,18 @@ impl Merge {
             let served = lane.serve(inner.as_ref(), (&mut room, &mut wanted), self.borders, |c| {
                 op.put_chunk(c);
             });
-            self.ask(cx);
-            match served {
-                Served::Enough => return op.finished(),
-                Served::Failed(e) => {
-                    self.stay(*at, &e);
-                    return op.failed(e);
+            let failed = match served {
+                Served::Enough => {
+                    self.ask(cx);
+                    return op.finished();
                 }
-                Served::Short if self.lanes[*at].ended => return op.failed(self.lanes[*at].cut()),
-                Served::Short => {}
+                Served::Failed(e) => Some(e),
+                Served::Short => lane.fails(self.ahead),
+            };
+            self.ask(cx);
+            if let Some(e) = failed {
+                self.stay(*at, &e);
+                return op.failed(e);
             }
         } else if !self.borders && wanted == 0 {
             return op.finished();
@@ -143,7 +166,7 @@ impl Merge {
 
     /// Whether every branch has ended and nothing lies here.
     fn is_over(&self) -> bool {
-        self.lanes.iter().all(|l| l.ended && l.is_empty())
+        self.lanes.iter().all(|l| l.ended && !l.expected && l.is_empty())
     }
 
     /// Whether a read would not wait.
@@ -182,12 +205,14 @@ impl Merge {
                             self.stay(*at, &e);
                             Err(e)
                         }
-                        Served::Short if lane.ended => Err(lane.cut()),
-                        Served::Short => {
-                            w.from = from;
-                            i += 1;
-                            continue;
-                        }
+                        Served::Short => match lane.fails(self.ahead) {
+                            Some(e) => Err(e),
+                            None => {
+                                w.from = from;
+                                i += 1;
+                                continue;
+                            }
+                        },
                     }
                 }
             };

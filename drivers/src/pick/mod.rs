@@ -12,7 +12,8 @@
 //! Open, close, flush and shutdown go to all branches and are done when all are; opens and closes are
 //! under way together. The contact is a map, `{a: …, b: …}`, or one for all, and is asked for as a map
 //! of the branches that are open. A server listens on all branches and accepts from any; a handle made
-//! from a link has one branch only, the one it came by, and that is its default.
+//! from a link has one branch only, the one it came by, and that is its default. A branch that was lost,
+//! or was never there, is opened with the command [`Reopen`]; the others go on meanwhile.
 //!
 //! # Limits
 //! What lies unread is at most `ahead` bytes a branch (of messages, one more) and 256 reads.
@@ -21,18 +22,23 @@
 //! All branches carry the same unit, no two the same label, and `default` is one of them: anything else
 //! is refused when the stack is bound. A stream merged of several branches has no order, and says so in
 //! its caps; one read never mixes two branches, so a read that waits for more bytes than its branch
-//! has left fails with `UnexpectedEof`. The rest of a message that did not fit is read next. An error
-//! of a branch is the result of one read and names the branch; the others go on, as they do when a
-//! branch ends. The end of the last one is the end of the stream. Readiness to write and `PathInfo` are
-//! those of the default branch.
+//! has left fails with `UnexpectedEof`, and one that waits for more of a branch further down with
+//! `Busy` where the branches beside that fill what may lie unread. The rest of a message that did not
+//! fit is read next. An error of a branch is the result of one read and names the branch; the others go
+//! on, as they do when a branch ends. The end of the last one is the end of the stream. Readiness to
+//! write and `PathInfo` are those of the default branch.
 
+mod again;
+mod ask;
 mod driver;
 mod gather;
 mod lane;
+mod level;
 mod merge;
 mod options;
 mod route;
 mod server;
 
+pub use again::Reopen;
 pub use driver::{Driver, driver};
 pub use options::Options;

@@ -1,31 +1,19 @@
 //! The level that keeps writes while one is on its way. Invariant: at most one op of this level's is
-//! below it; what waits is in `held` (their owners wait too) or in `behind` (their owners have been
-//! told), never in both.
+//! below it. What waits is in its [`Line`], which an idle level does not have.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::BytesMut;
-use xio_core::attr::{Attr, OpAttrs};
-use xio_core::buffer::{Piece, Pieces};
+use xio_core::attr::{Attr, check_value};
 use xio_core::caps::{Branch, Caps, Needs};
-use xio_core::cntl::{Cntl, SetOption};
-use xio_core::cx::{EventKind, Timer};
+use xio_core::cntl::{Cntl, GetOption, SetOption};
+use xio_core::cx::EventKind;
 use xio_core::driver::{Info, Intercepts, Role, Shape, options};
 use xio_core::level::{Cancel, Reason};
 use xio_core::op::{Close, Flush, OpId, Read, Shutdown, Write};
-use xio_core::schema::Value;
-use xio_core::{Cx, Error, ErrorKind, Flow, Held, Level, Op};
+use xio_core::{Cx, Error, ErrorKind, Flow, Level, Op};
 
-use super::Options;
-
-/// Tag of a write that carries held ones.
-const JOINED: u32 = 1;
-/// Tag of a write behind.
-const BEHIND: u32 = 2;
-/// Held writes shorter than this are copied together; longer ones go down as pieces.
-const COPY: usize = 4096;
+use super::line::{BEHIND, Limits, Line, Waits};
+use super::{Options, Queued};
 
 /// The `queue` driver.
 #[derive(Debug)]
@@ -73,287 +61,128 @@ impl xio_core::Driver for Driver {
     }
 
     fn level(&self, attr: &dyn Attr, _: Role) -> Result<Box<dyn Level>, Error> {
-        let o = options::<Options>(attr);
-        let n = |s: u64| usize::try_from(s).unwrap_or(usize::MAX);
-        Ok(Box::new(Queue {
-            depth: o.depth as usize,
-            high: n(o.high.0),
-            low: n(o.low.0),
-            batch: n(o.batch.0),
-            linger: o.linger,
-            early: o.early,
-            borders: false,
-            batches: false,
-            max: usize::MAX,
-            known: false,
-            held: VecDeque::new(),
-            bytes: 0,
-            busy: false,
-            riders: Vec::new(),
-            behind: Vec::new(),
-            tail: BytesMut::new(),
-            ends: Vec::new(),
-            behind_attrs: OpAttrs::new(),
-            behind_bytes: 0,
-            timer: None,
-            due: false,
-            waiting: VecDeque::new(),
-            failed: None,
-            filled: false,
-        }))
+        let early = options::<Options>(attr).early;
+        Ok(Box::new(Queue { line: None, failed: None, changed: None, early, busy: false, filled: false }))
     }
 }
 
-enum Waits {
-    Flush(Held<Flush>),
-    Shutdown(Held<Shutdown>),
-    Close(Held<Close>),
-}
-
-struct Waiting {
-    op: Waits,
-    /// Held writes that go before it.
-    ahead: usize,
-    /// What was written behind goes before it, too.
-    behind: bool,
-}
-
 struct Queue {
-    depth: usize,
-    high: usize,
-    low: usize,
-    batch: usize,
-    linger: Duration,
-    early: bool,
-    /// Whether the stack below has message borders, and whether it takes batches of them.
-    borders: bool,
-    batches: bool,
-    /// Longest message the stack below takes.
-    max: usize,
-    known: bool,
-    /// Writes whose owners wait, with their bytes.
-    held: VecDeque<(Held<Write>, usize)>,
-    bytes: usize,
-    /// Something of ours is below.
-    busy: bool,
-    /// The held writes that the joined write below carries.
-    riders: Vec<Held<Write>>,
-    /// Writes whose owners have been told: long pieces, then a tail of short ones.
-    behind: Vec<Piece>,
-    tail: BytesMut,
-    ends: Vec<usize>,
-    behind_attrs: OpAttrs,
-    behind_bytes: usize,
-    timer: Option<Timer>,
-    /// What is behind is to go as soon as the way is free.
-    due: bool,
-    /// Flushes and the like that wait until what was here before them has gone.
-    waiting: VecDeque<Waiting>,
+    /// What waits.
+    line: Option<Box<Line>>,
     /// The error of a write behind, for the next to ask.
     failed: Option<Error>,
+    /// The options, once one was changed; the attr's until then.
+    changed: Option<Box<Options>>,
+    early: bool,
+    /// Something of ours is below.
+    busy: bool,
     filled: bool,
 }
 
 impl Queue {
-    fn learn(&mut self, cx: &Cx<'_>) {
-        self.borders = cx.caps_below().is_some_and(|c| c.unit.has_borders());
-        self.batches = cx.takes_batches();
-        if self.borders {
-            self.max = cx.caps_below().and_then(|c| c.max_message).unwrap_or(usize::MAX);
+    fn options<'a>(&'a self, cx: &'a Cx<'_>) -> &'a Options {
+        self.changed.as_deref().unwrap_or_else(|| options(cx.attr()))
+    }
+
+    /// The line, made if there is none.
+    fn line(&mut self, cx: &Cx<'_>) -> &mut Line {
+        let line = self.line.take().unwrap_or_else(|| Line::new(Limits::new(self.options(cx), cx)));
+        self.line.insert(line)
+    }
+
+    /// Gives the line up where nothing waits any more.
+    fn settle(&mut self) {
+        if !self.filled
+            && let Some(line) = self.line.take_if(|l| l.is_empty())
+        {
+            line.keep();
         }
-        self.known = true;
-    }
-
-    fn queued(&self) -> usize {
-        self.bytes + self.behind_bytes
-    }
-
-    /// Whether anything waits whose owner has been told; an empty message counts.
-    fn has_behind(&self) -> bool {
-        self.behind_bytes > 0 || !self.ends.is_empty()
     }
 
     fn is_idle(&self) -> bool {
-        !self.busy && self.held.is_empty() && !self.has_behind()
+        !self.busy && self.line.as_ref().is_none_or(|l| l.is_idle())
     }
 
     /// Has a flush or the like wait for what is here now.
     fn wait(&mut self, cx: &mut Cx<'_>, op: Waits) {
-        self.waiting.push_back(Waiting { op, ahead: self.held.len(), behind: self.has_behind() });
+        self.line(cx).wait(op);
         self.next(cx);
     }
 
-    /// The held write at `i` has left the line.
-    fn left(&mut self, i: usize, len: usize) {
-        self.bytes -= len;
-        self.waiting.iter_mut().filter(|w| w.ahead > i).for_each(|w| w.ahead -= 1);
-    }
-
-    /// Lets those go that have waited long enough.
-    fn answer(&mut self, cx: &mut Cx<'_>) {
-        while self.waiting.front().is_some_and(|w| w.ahead == 0 && !w.behind) {
-            let Some(w) = self.waiting.pop_front() else { return };
-            match w.op {
-                Waits::Flush(h) => match self.failed.take() {
-                    Some(e) => cx.finish(h, Err(e)),
-                    None => cx.pass_held(h),
-                },
-                Waits::Shutdown(h) => match self.failed.take() {
-                    Some(e) => cx.finish(h, Err(e)),
-                    None => cx.pass_held(h),
-                },
-                // It reports what failed when it comes back.
-                Waits::Close(h) => cx.pass_held(h),
-            }
-        }
-    }
-
-    /// Puts a write into the batch that goes behind.
-    fn put_behind<'o>(&mut self, cx: &mut Cx<'_>, mut op: Op<'o, Write>) -> Flow<'o> {
-        for p in op.pieces() {
-            if self.tail.capacity() == 0 {
-                self.tail.reserve(self.batch + COPY);
-            }
-            self.tail.extend_from_slice(p);
-        }
-        self.behind_bytes += op.len();
-        if self.borders {
-            self.ends.push(self.behind_bytes);
-        }
-        if self.behind_attrs.is_empty() && !op.attrs().is_empty() {
-            self.behind_attrs = op.attrs().clone();
-        }
-        if self.behind_bytes >= self.batch {
-            self.send_behind(cx);
-        } else if self.timer.is_none() {
-            self.timer = Some(cx.after(self.linger, 0));
-        }
-        op.take_all();
-        op.finished()
-    }
-
     fn send_behind(&mut self, cx: &mut Cx<'_>) {
-        if self.busy || !self.has_behind() {
-            self.due = self.has_behind();
-            return;
+        let Some(line) = &mut self.line else { return };
+        if self.busy || !line.has_behind() {
+            line.set_due();
+        } else {
+            self.busy = true;
+            line.send_behind(cx);
         }
-        self.waiting.iter_mut().for_each(|w| w.behind = false);
-        self.due = false;
-        self.timer = None;
-        self.busy = true;
-        let mut pieces: Pieces = self.behind.drain(..).collect();
-        pieces.push(Piece::from(std::mem::take(&mut self.tail).freeze()));
-        let ends = std::mem::take(&mut self.ends);
-        let attrs = std::mem::take(&mut self.behind_attrs);
-        self.behind_bytes = 0;
-        cx.write_batch(pieces, ends, attrs, BEHIND);
+        self.settle();
     }
 
     /// Sends what waits, if the way is free.
     fn next(&mut self, cx: &mut Cx<'_>) {
-        if self.busy {
-            return;
-        }
-        self.answer(cx);
-        let asked = self.due || !self.waiting.is_empty() || !self.held.is_empty();
-        if self.has_behind() && (asked || self.behind_bytes >= self.batch) {
+        let Some(line) = self.line.as_mut().filter(|_| !self.busy) else { return };
+        line.answer(cx, &mut self.failed);
+        if line.sends_behind() {
             return self.send_behind(cx);
         }
-        while let Some((held, len)) = self.held.pop_front() {
-            self.left(0, len);
-            if !cx.is_live(&held) {
-                drop(held);
-                continue;
-            }
-            if self.may_join(cx, &held, len) {
-                self.join(cx, held, len);
-            } else {
-                self.busy = true;
-                cx.pass_held(held);
-            }
-            break;
-        }
+        self.busy = line.send_held(cx);
         if !self.busy {
-            self.answer(cx);
+            line.answer(cx, &mut self.failed);
         }
         self.mark(cx);
+        self.settle();
     }
 
     fn mark(&mut self, cx: &mut Cx<'_>) {
-        let queued = self.queued();
-        if !self.filled && queued > self.high {
+        let Some(line) = &self.line else { return };
+        let queued = line.queued();
+        if !self.filled && queued > line.limits.high {
             self.filled = true;
             cx.event(EventKind::Filled);
-        } else if self.filled && queued <= self.low {
+        } else if self.filled && queued <= line.limits.low {
             self.filled = false;
             cx.event(EventKind::Drained);
         }
     }
 
-    fn may_join(&self, cx: &mut Cx<'_>, first: &Held<Write>, len: usize) -> bool {
-        // One that is too long fails, and is to fail alone.
-        if self.borders && !self.batches || len > self.max {
-            return false;
-        }
-        let attrs = match cx.held_write(first) {
-            Some((_, a)) => a.clone(),
-            None => return false,
-        };
-        match self.held.front() {
-            Some((second, len)) => *len <= self.max && cx.held_write(second).is_some_and(|(_, a)| *a == attrs),
-            None => false,
-        }
-    }
-
-    /// Makes one write of the first held ones.
-    fn join(&mut self, cx: &mut Cx<'_>, first: Held<Write>, len: usize) {
-        let attrs = cx.held_write(&first).map(|(_, a)| a.clone()).unwrap_or_default();
-        let mut pieces = Pieces::new();
-        let mut tail = BytesMut::new();
-        let mut ends = Vec::new();
-        let mut bytes = 0;
-        let mut next = Some((first, len));
-        while let Some((held, len)) = next.take() {
-            let Some(mut own) = cx.share(&held) else { continue };
-            if len < COPY {
-                if tail.capacity() == 0 {
-                    tail.reserve(self.batch.min(self.bytes + len + COPY));
-                }
-                own.iter().for_each(|p| tail.extend_from_slice(p));
-            } else {
-                if !tail.is_empty() {
-                    pieces.push(Piece::from(tail.split().freeze()));
-                }
-                pieces.append(&mut own);
+    /// A write that cannot go straight down.
+    fn keep<'o>(&mut self, cx: &mut Cx<'_>, op: Op<'o, Write>) -> Flow<'o> {
+        let len = op.len();
+        if self.early && self.line(cx).takes_behind(len) {
+            if !self.line(cx).continues(op.attrs()) {
+                self.send_behind(cx);
             }
-            bytes += len;
-            ends.push(bytes);
-            self.riders.push(held);
-            if bytes >= self.batch {
-                break;
-            }
-            while let Some((held, len)) = self.held.front() {
-                let (live, len) = (cx.is_live(held), *len);
-                let same = live && len <= self.max && cx.held_write(held).is_some_and(|(_, a)| *a == attrs);
-                if live && !same {
-                    break;
+            if self.line(cx).continues(op.attrs()) {
+                let (flow, full) = self.line(cx).put_behind(cx, op);
+                if full {
+                    self.send_behind(cx);
                 }
-                let Some((held, _)) = self.held.pop_front() else { break };
-                self.left(0, len);
-                if live {
-                    next = Some((held, len));
-                    break;
-                }
+                return flow;
             }
         }
-        if !tail.is_empty() {
-            pieces.push(Piece::from(tail.freeze()));
+        if self.is_idle() {
+            self.busy = true;
+            self.settle();
+            return op.pass();
         }
-        if !self.borders {
-            ends.clear();
+        let line = self.line(cx);
+        let full = line.writes() >= line.limits.depth || !line.fits(len);
+        if full && !op.may_wait() {
+            let text = format!("{} writes and {} bytes wait", line.writes(), line.queued());
+            self.settle();
+            return op.failed(Error::new(ErrorKind::Busy).detail(text));
         }
-        self.busy = true;
-        cx.write_batch(pieces, ends, attrs, JOINED);
+        let (held, flow) = op.hold(cx);
+        line.hold(held, len);
+        if self.busy {
+            self.mark(cx);
+        } else {
+            // What was written behind goes before what waits.
+            self.next(cx);
+        }
+        flow
     }
 }
 
@@ -365,36 +194,14 @@ impl Level for Queue {
     }
 
     fn write<'o>(&mut self, cx: &mut Cx<'_>, op: Op<'o, Write>) -> Flow<'o> {
-        if !self.known {
-            self.learn(cx);
-        }
         if let Some(e) = self.failed.take() {
             return op.failed(e);
         }
-        let len = op.len();
-        let fits = self.queued() == 0 || self.queued() + len <= self.high;
-        if self.early && self.held.is_empty() && fits && (!self.borders || self.batches && len <= self.max) {
-            if self.has_behind() && self.behind_attrs != *op.attrs() {
-                self.send_behind(cx);
-            }
-            if !self.has_behind() || self.behind_attrs == *op.attrs() {
-                return self.put_behind(cx, op);
-            }
+        if self.early || self.busy || self.line.is_some() {
+            return self.keep(cx, op);
         }
-        if self.is_idle() {
-            self.busy = true;
-            return op.pass();
-        }
-        if (self.held.len() >= self.depth || !fits) && !op.may_wait() {
-            let text = format!("{} writes and {} bytes wait", self.held.len(), self.queued());
-            return op.failed(Error::new(ErrorKind::Busy).detail(text));
-        }
-        let (held, flow) = op.hold(cx);
-        self.held.push_back((held, len));
-        self.bytes += len;
-        // What was written behind goes before what waits.
-        self.next(cx);
-        flow
+        self.busy = true;
+        op.pass()
     }
 
     fn write_done<'o>(&mut self, cx: &mut Cx<'_>, op: Op<'o, Write>) -> Flow<'o> {
@@ -407,11 +214,9 @@ impl Level for Queue {
         self.busy = false;
         let error = op.clear_error();
         if op.tag() == BEHIND {
-            if let Some(e) = error {
-                self.failed = Some(e);
-            }
-        } else {
-            for held in self.riders.drain(..) {
+            self.failed = error.or_else(|| self.failed.take());
+        } else if let Some(line) = &mut self.line {
+            for held in line.riders.drain(..) {
                 cx.finish(held, error.clone().map_or(Ok(()), Err));
             }
         }
@@ -420,7 +225,9 @@ impl Level for Queue {
     }
 
     fn timer(&mut self, cx: &mut Cx<'_>, _: u32) {
-        self.timer = None;
+        if let Some(line) = &mut self.line {
+            line.stop_timer();
+        }
         self.send_behind(cx);
     }
 
@@ -443,8 +250,11 @@ impl Level for Queue {
     }
 
     fn close<'o>(&mut self, cx: &mut Cx<'_>, op: Op<'o, Close>) -> Flow<'o> {
-        self.timer = None;
-        if op.mode() != xio_core::CloseMode::Abort && self.has_behind() {
+        if let Some(line) = &mut self.line {
+            line.stop_timer();
+        }
+        let behind = self.line.as_ref().is_some_and(|l| l.has_behind());
+        if op.mode() != xio_core::CloseMode::Abort && behind {
             let (held, flow) = op.hold(cx);
             self.wait(cx, Waits::Close(held));
             return flow;
@@ -461,9 +271,9 @@ impl Level for Queue {
     }
 
     fn cancel(&mut self, cx: &mut Cx<'_>, id: OpId, reason: Reason) -> Cancel {
-        if let Some(i) = self.riders.iter().position(|h| h.id() == id) {
+        let Some(line) = &mut self.line else { return Cancel::Take };
+        if let Some(held) = line.rider(id) {
             // Its bytes are committed and ride on with the others; its owner need not wait for them.
-            let held = self.riders.remove(i);
             let bytes = cx.held_write(&held).map_or(0, |(n, _)| n);
             let kind = match reason {
                 Reason::Cancelled => ErrorKind::Cancelled,
@@ -473,31 +283,45 @@ impl Level for Queue {
             cx.finish(held, Err(error.with_moved(bytes as u64)));
             return Cancel::Keep;
         }
-        if let Some(i) = self.held.iter().position(|(h, _)| h.id() == id) {
-            if let Some((_, len)) = self.held.remove(i) {
-                self.left(i, len);
-            }
-            self.mark(cx);
-        }
-        self.waiting.retain(|w| match &w.op {
-            Waits::Flush(h) => h.id() != id,
-            Waits::Shutdown(h) => h.id() != id,
-            Waits::Close(h) => h.id() != id,
-        });
+        line.forget(id);
+        self.mark(cx);
+        self.settle();
         Cancel::Take
     }
 
-    fn cntl(&mut self, _: &mut Cx<'_>, c: &mut Cntl<'_>) -> Result<(), Error> {
-        if let Some(SetOption(name, value)) = c.command() {
-            let size = |s: u64| usize::try_from(s).unwrap_or(usize::MAX);
-            match (name.as_str(), value) {
-                ("depth", Value::Int(n)) => self.depth = usize::try_from(*n).unwrap_or(1).max(1),
-                ("high", Value::Size(n)) if size(*n) >= self.low => self.high = size(*n),
-                ("low", Value::Size(n)) if size(*n) <= self.high => self.low = size(*n),
-                _ => return Err(xio_core::attr::wrong_value(name, value)),
-            }
-            return c.reply::<SetOption>(());
+    fn cntl(&mut self, cx: &mut Cx<'_>, c: &mut Cntl<'_>) -> Result<(), Error> {
+        if let (Some(GetOption(name)), Some(o)) = (c.command(), &self.changed)
+            && Options::SPECS.iter().any(|s| s.name == name)
+        {
+            return c.reply::<GetOption>(o.value(name));
         }
-        Err(c.unsupported())
+        if c.command::<Queued>().is_some() {
+            return c.reply::<Queued>(self.line.as_ref().map(|l| l.amount()).unwrap_or_default());
+        }
+        let Some(SetOption(name, value)) = c.command() else { return Err(c.unsupported()) };
+        let Some(spec) = Options::SPECS.iter().find(|s| s.name == name) else { return Err(c.unsupported()) };
+        check_value(spec, value)?;
+        if !spec.runtime {
+            let text = format!("`{name}` cannot change while the level is open; set it in the stack and open again");
+            return Err(Error::new(ErrorKind::InvalidInput).detail(text));
+        }
+        let mut o = self.options(cx).clone();
+        o.set(name, value.clone())?;
+        o.check()?;
+        if let Some(line) = &mut self.line {
+            line.limits = Limits::new(&o, cx);
+        }
+        self.changed = Some(Box::new(o));
+        c.reply::<SetOption>(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_in_which_nothing_waits_is_small() {
+        assert!(size_of::<Queue>() <= 32, "{}", size_of::<Queue>());
     }
 }

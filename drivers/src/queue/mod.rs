@@ -11,13 +11,18 @@
 //! after `linger`, on a flush, a shutdown, a close, or when a read goes down. An error of a write
 //! behind is reported by the next write, flush, shutdown or orderly close.
 //!
+//! [`Queued`] asks how much waits.
+//!
 //! # Contract notes
 //! A queued write can be cancelled and timed out at any moment before its batch is on its way; from
 //! then on it has its real result, or `TimedOut` while its bytes still go out. Events: `Filled` when the queue rises over `high`, `Drained` when
 //! it falls under `low`.
 
+mod cntl;
 mod driver;
+mod line;
 mod options;
 
+pub use cntl::{Amount, Queued};
 pub use driver::{Driver, driver};
 pub use options::Options;

@@ -15,7 +15,7 @@ use xio_core::{Contact, Error, Level};
 use super::Options;
 use super::open::Stream;
 use super::server::Listener;
-use crate::net::{Host, HostPort, canonical, is_local};
+use crate::net::{Host, HostPort, canonical, contact, is_local};
 
 /// The `tcp` driver.
 #[derive(Debug, Default)]
@@ -76,10 +76,10 @@ impl xio_core::Driver for Driver {
     fn link_cntl(&self, part: &mut LinkPart, c: &mut Cntl<'_>) -> Result<(), Error> {
         let Some(link) = part.downcast_ref::<Connected>() else { return Err(c.unsupported()) };
         if c.command::<LocalContact>().is_some() {
-            return c.reply::<LocalContact>(link.local.clone());
+            return c.reply::<LocalContact>(contact(link.local));
         }
         if c.command::<RemoteContact>().is_some() {
-            return c.reply::<RemoteContact>(link.peer.clone());
+            return c.reply::<RemoteContact>(contact(link.peer));
         }
         if c.command::<PathInfo>().is_some() {
             let sock = link.sock.clone();

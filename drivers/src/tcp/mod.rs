@@ -52,6 +52,7 @@ mod driver;
 mod local;
 mod open;
 mod options;
+mod peer;
 mod places;
 mod race;
 mod server;

@@ -14,17 +14,24 @@ use xio_core::{CloseMode, Contact, Cx, Error, ErrorKind, Flow, Level, Op};
 
 use super::Options;
 use super::cntl::{Live, not_open, option};
+use super::peer::Peer;
+use super::places::Places;
 use super::race::{NOBODY, Outcome, Race};
-use crate::net::{Host, HostPort, bad, canonical, numeric, tidy};
+use crate::net::{Host, HostPort, bad, canonical, contact, numeric};
 
 /// A connection.
 pub(super) struct Stream {
+    sock: Option<Sock>,
+    peer: Peer,
+    more: Option<Box<More>>,
+}
+
+/// What few connections have.
+#[derive(Default)]
+struct More {
     /// The options, once one was changed; the attr's until then.
     changed: Option<Live>,
-    sock: Option<Sock>,
-    local: Contact,
-    peer: Contact,
-    /// Where it was opened to; `None` for what was accepted or given.
+    /// The name it was opened to.
     to: Option<HostPort>,
     race: Option<Box<Race>>,
     next_tag: u32,
@@ -32,16 +39,18 @@ pub(super) struct Stream {
 
 impl Stream {
     pub(super) fn new() -> Self {
-        Self { changed: None, sock: None, local: Contact::None, peer: Contact::None, to: None, race: None, next_tag: 0 }
+        Self { sock: None, peer: Peer::NONE, more: None }
     }
 
     fn begin<'o>(&mut self, cx: &mut Cx<'_>, mut op: Op<'o, Open>) -> Flow<'o> {
         self.sock = None;
-        self.to = None;
+        if let Some(more) = &mut self.more {
+            more.to = None;
+        }
         if op.is_passive() {
             return match op.link(cx).map(|part| part.downcast::<Connected>()) {
                 Some(Ok(c)) => {
-                    self.connected(*c);
+                    self.connected(*c, true);
                     op.finished()
                 }
                 _ => op.failed(
@@ -67,12 +76,13 @@ impl Stream {
             Ok(d) => d,
             Err(e) => return op.failed(e),
         };
-        self.to = Some(to.clone());
         match &to.host {
             Host::Name(name) => {
                 let (held, flow) = op.hold(cx);
-                self.next_tag = self.next_tag.wrapping_add(1);
-                self.race = Some(Box::new(Race::begin(cx, held, to.clone(), name, port, self.next_tag)));
+                let more = self.more.get_or_insert_default();
+                more.next_tag = more.next_tag.wrapping_add(1);
+                more.race = Some(Box::new(Race::begin(cx, held, to.clone(), name, port, more.next_tag)));
+                more.to = Some(to);
                 flow
             }
             _ => match to.address().map(|a| options.towards(a).map(|o| (a, o))) {
@@ -84,25 +94,28 @@ impl Stream {
     }
 
     fn options(&self, cx: &Cx<'_>) -> Options {
-        match &self.changed {
+        match self.more.as_ref().and_then(|m| m.changed.as_ref()) {
             Some(live) => live.lock().clone(),
             None => options::<Options>(cx.attr()).clone(),
         }
     }
 
-    fn connected(&mut self, c: Connected) {
+    fn connected(&mut self, c: Connected, passing: bool) {
         self.sock = Some(c.sock);
-        self.local = tidy(c.local);
-        self.peer = tidy(c.peer);
+        self.peer = Peer::new(c.peer, passing);
+    }
+
+    fn take_race(&mut self) -> Option<Box<Race>> {
+        self.more.as_mut()?.race.take()
     }
 
     /// Answers the op when the race is over.
     fn race_on(&mut self, cx: &mut Cx<'_>, (race, outcome): (Option<Box<Race>>, Outcome)) {
-        self.race = race;
+        self.more.get_or_insert_default().race = race;
         match outcome {
             Outcome::Running => {}
             Outcome::Won(held, c) => {
-                self.connected(*c);
+                self.connected(*c, false);
                 cx.finish(held, Ok(()));
             }
             Outcome::Lost(held, e) => cx.finish(held, Err(e)),
@@ -111,9 +124,9 @@ impl Stream {
 
     /// The error of a connection attempt, with where it went.
     #[cold]
-    fn refused(&self, cx: &Cx<'_>, e: std::io::Error) -> Error {
+    fn refused(cx: &Cx<'_>, contact: &Contact, e: std::io::Error) -> Error {
         let e = Error::from(e);
-        let Some(to) = &self.to else { return e.detail("the ready-made socket (`fd`) is of no use") };
+        let Ok((to, _)) = destination(contact) else { return e.detail("the ready-made socket (`fd`) is of no use") };
         let local = matches!(e.kind(), ErrorKind::AddrInUse | ErrorKind::AddrNotAvailable);
         let o = options::<Options>(cx.attr());
         let from = match (&o.bind, &o.port_range) {
@@ -125,7 +138,7 @@ impl Stream {
         let why = match (e.kind(), &o.device) {
             (ErrorKind::Refused, _) => NOBODY.to_owned(),
             // The system does not say which.
-            (ErrorKind::Io, Some(d)) => format!("; the level has `device={d}`"),
+            (ErrorKind::Io, Some(d)) => format!(": the level has `device={d}`"),
             _ => String::new(),
         };
         e.detail(format!("`{to}`{from}{why}"))
@@ -136,16 +149,16 @@ impl Level for Stream {
     fn open<'o>(&mut self, cx: &mut Cx<'_>, mut op: Op<'o, Open>) -> Flow<'o> {
         match op.io_done() {
             IoDone::None => self.begin(cx, op),
-            IoDone::Connected(c) if self.to.is_none() && c.peer.is_none() && !c.local.is_none() => {
+            IoDone::Connected(c) if op.contact().is_none() && c.peer.is_none() && c.local.is_some() => {
                 let text = "the ready-made socket (`fd`) is not connected; a listening one belongs to a server";
                 op.failed(Error::new(ErrorKind::InvalidInput).detail(text))
             }
             IoDone::Connected(c) => {
-                self.connected(c);
+                self.connected(*c, op.contact().is_none());
                 op.finished()
             }
             IoDone::Failed(e) => {
-                let e = self.refused(cx, e);
+                let e = Self::refused(cx, op.contact(), e);
                 op.failed(e)
             }
             _ => op.failed(ErrorKind::Contract),
@@ -206,21 +219,21 @@ impl Level for Stream {
 
     fn io_done(&mut self, cx: &mut Cx<'_>, tag: u32, done: IoDone) {
         // Attempts that lost come back too: whatever socket they bring closes here.
-        let Some(race) = self.race.take() else { return };
+        let Some(race) = self.take_race() else { return };
         let options = self.options(cx);
-        let step = race.done(cx, &options, tag, done, &mut self.next_tag);
+        let step = race.done(cx, &options, tag, done, &mut self.more.get_or_insert_default().next_tag);
         self.race_on(cx, step);
     }
 
     fn timer(&mut self, cx: &mut Cx<'_>, _: u32) {
-        let Some(race) = self.race.take() else { return };
+        let Some(race) = self.take_race() else { return };
         let options = self.options(cx);
-        let step = race.next(cx, &options, &mut self.next_tag);
+        let step = race.next(cx, &options, &mut self.more.get_or_insert_default().next_tag);
         self.race_on(cx, step);
     }
 
     fn cancel(&mut self, cx: &mut Cx<'_>, id: OpId, reason: Reason) -> Cancel {
-        match self.race.take_if(|r| r.is_for(id)) {
+        match self.more.as_mut().and_then(|m| m.race.take_if(|r| r.is_for(id))) {
             Some(race) => {
                 race.stop(cx, reason);
                 Cancel::Keep
@@ -231,38 +244,52 @@ impl Level for Stream {
 
     fn cntl(&mut self, cx: &mut Cx<'_>, c: &mut Cntl<'_>) -> Result<(), Error> {
         if c.command::<LocalContact>().is_some() {
-            self.sock.as_ref().ok_or_else(not_open)?;
-            return c.reply::<LocalContact>(self.local.clone());
+            let sock = self.sock.as_ref().ok_or_else(not_open)?.clone();
+            return c.reply_later::<LocalContact>(move || Ok(contact(sock.socket().local())));
         }
         if c.command::<RemoteContact>().is_some() {
             self.sock.as_ref().ok_or_else(not_open)?;
-            return c.reply::<RemoteContact>(self.peer.clone());
+            return c.reply::<RemoteContact>(contact(self.peer.address()));
         }
         if c.command::<PathInfo>().is_some() {
             let sock = self.sock.as_ref().ok_or_else(not_open)?.clone();
             return c.reply_later::<PathInfo>(move || sock.socket().path().map_err(Error::from));
         }
-        if c.command::<SetOption>().is_none() && self.changed.is_none() {
+        let changed = self.more.as_ref().is_some_and(|m| m.changed.is_some());
+        if c.command::<SetOption>().is_none() && !changed {
             // The engine answers from the attr.
             return Err(c.unsupported());
         }
         let now = self.options(cx);
-        let live = self.changed.get_or_insert_with(|| Arc::new(Mutex::new(now)));
+        let more = self.more.get_or_insert_default();
+        let live = more.changed.get_or_insert_with(|| Arc::new(Mutex::new(now)));
         option(live, self.sock.as_ref(), c)
     }
 
     /// A connection that was accepted has the peer's passing port: only another host can be told.
     fn same_peer(&self, contact: &Contact) -> Option<bool> {
         self.sock.as_ref()?;
-        let peer = numeric(&self.peer)?;
-        let Some(to) = &self.to else {
-            return numeric(contact).filter(|a| a.ip() != peer.ip()).map(|_| false);
-        };
-        match numeric(contact) {
-            Some(a) => Some(a == peer),
-            None => (HostPort::parse(contact.text()?).ok()? == *to).then_some(true),
+        let peer = self.peer.address()?;
+        let asked = numeric(contact);
+        if self.peer.passing {
+            return asked.filter(|a| a.ip() != peer.ip()).map(|_| false);
         }
+        if let Some(a) = asked {
+            return Some(a == peer);
+        }
+        let to = self.more.as_ref()?.to.as_ref()?;
+        (HostPort::parse(contact.text()?).ok()? == *to).then_some(true)
     }
+}
+
+/// Whether an open or a listen can take this contact.
+pub(super) fn check_contact(o: &Options, contact: &Contact) -> Result<(), Error> {
+    let open = destination(contact).and_then(|(to, _)| match to.address() {
+        Some(a) => o.towards(a).map(drop),
+        None => Ok(()),
+    });
+    // What only a server can take is right too.
+    open.or_else(|e| Places::new(contact, o).map(drop).map_err(|_| e))
 }
 
 /// Where to, and the port of it.
@@ -306,6 +333,11 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_connection_is_small() {
+        assert!(size_of::<Stream>() <= 48, "{}", size_of::<Stream>());
+    }
+
+    #[test]
     fn a_destination_needs_host_and_port() {
         let (to, port) = destination(&Contact::new("[::ffff:10.0.0.1]:7")).unwrap();
         assert_eq!((to.to_string().as_str(), port), ("10.0.0.1:7", 7));
@@ -323,6 +355,24 @@ mod tests {
             let e = destination(&contact).unwrap_err();
             assert_eq!(e.kind(), ErrorKind::InvalidContact, "{contact}");
             assert!(e.to_string().contains(text), "{contact}: {e}");
+        }
+    }
+
+    #[test]
+    fn a_contact_is_right_that_a_client_or_a_server_takes() {
+        let o = Options::default();
+        let v4 = o.clone().with_bind(Some("10.0.0.5".into()));
+        for text in ["10.0.0.1:7", "svc:7", "[::1]:7", ":7000", "7000", "*:0", "localhost:0"] {
+            check_contact(&o, &Contact::new(text)).unwrap();
+        }
+        for (o, text, why) in [
+            (&o, "][", "cannot stand in a host name (at byte 0)"),
+            (&o, "svc", "the port is missing"),
+            (&o, "svc:99999", "this is no port"),
+            (&v4, "[::1]:7", "one is IPv4, the other IPv6"),
+        ] {
+            let e = check_contact(o, &Contact::new(text)).unwrap_err();
+            assert!(e.to_string().contains(why), "{text}: {e}");
         }
     }
 }

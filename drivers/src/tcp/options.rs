@@ -64,6 +64,7 @@ xio_core::options! {
             fd, with_fd: Option<Fd> = None;
         }
         check check;
+        contact super::open::check_contact;
     }
 }
 

@@ -21,7 +21,7 @@ pub(super) const DELAY: Duration = Duration::from_millis(250);
 /// Most addresses of a name that are tried.
 pub(super) const MAX_ADDRESSES: usize = 32;
 /// What a refusal means.
-pub(super) const NOBODY: &str = "; nobody listens there";
+pub(super) const NOBODY: &str = ": nobody listens there";
 
 /// A race under way.
 pub(super) struct Race {
@@ -140,11 +140,11 @@ impl Race {
         cx.finish(self.held, Err(Error::new(kind).detail(text)));
     }
 
-    fn won(self, cx: &mut Cx<'_>, c: Connected) -> Outcome {
+    fn won(self, cx: &mut Cx<'_>, c: Box<Connected>) -> Outcome {
         for (_, op, _) in &self.running {
             cx.cancel(*op);
         }
-        Outcome::Won(self.held, Box::new(c))
+        Outcome::Won(self.held, c)
     }
 
     fn lost(self) -> Outcome {

@@ -21,7 +21,7 @@ use super::driver::Listening;
 use super::local::usable;
 use super::places::Places;
 use super::race::unresolved;
-use crate::net::{numeric, tidy};
+use crate::net::{canonical, contact};
 
 /// First and longest wait after descriptors or memory ran out.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
@@ -38,7 +38,7 @@ pub(super) struct Listener {
     contact: Contact,
     places: Places,
     waiting: VecDeque<Held<Accept>>,
-    ready: VecDeque<Connected>,
+    ready: VecDeque<Box<Connected>>,
     /// The tag of the request under way.
     request: Option<(u32, OpId)>,
     next_tag: u32,
@@ -108,15 +108,15 @@ impl Listener {
     }
 
     fn listens<'o>(&mut self, mut op: Op<'o, Listen>, c: Connected) -> Flow<'o> {
-        if !c.peer.is_none() {
+        if c.peer.is_some() {
             let text = "the ready-made socket (`fd`) is connected; a server needs a listening one";
             return op.failed(Error::new(ErrorKind::InvalidInput).detail(text));
         }
         self.sock = Some(c.sock);
-        let Some(bound) = numeric(&c.local) else {
+        let Some(bound) = c.local.map(canonical) else {
             // A ready-made socket of another family.
-            self.contact = c.local;
-            op.set_contact(self.contact.clone());
+            self.contact = Contact::None;
+            op.set_contact(Contact::None);
             return op.finished();
         };
         self.listing(Some(bound));
@@ -204,7 +204,7 @@ impl Level for Listener {
                 self.places.named(list);
                 self.try_next(op)
             }
-            IoDone::Connected(c) => self.listens(op, c),
+            IoDone::Connected(c) => self.listens(op, *c),
             IoDone::Value(v) => match v.downcast::<SocketAddr>() {
                 Ok(at) => {
                     self.contact = Contact::from(*at);
@@ -226,11 +226,9 @@ impl Level for Listener {
         if self.sock.is_none() {
             return op.failed(not_open());
         }
-        if let Some(mut c) = self.ready.pop_front() {
-            c.local = tidy(c.local);
-            c.peer = tidy(c.peer);
-            op.set_contacts(c.local.clone(), c.peer.clone());
-            op.set_link(cx, Box::new(c));
+        if let Some(c) = self.ready.pop_front() {
+            op.set_contacts(contact(c.local), contact(c.peer));
+            op.set_link(cx, c);
             return op.finished();
         }
         let (held, flow) = op.hold(cx);

@@ -288,3 +288,22 @@ fn every_op_that_a_panic_ends_names_the_level_that_panicked() {
         assert!(e.to_string().starts_with("bomb (fixture) in `null/fixture/loop`: "), "{e}");
     }
 }
+
+/// Sends every read down again, whatever came.
+struct Again;
+
+impl Level for Again {
+    fn read_done<'o>(&mut self, _: &mut Cx<'_>, op: Op<'o, Read>) -> Flow<'o> {
+        op.pass()
+    }
+}
+
+#[test]
+fn a_level_that_passes_an_op_down_for_ever_is_told_so() {
+    let engine = Engine::new().unwrap();
+    let over = |n| transform(Intercepts::READ_DONE | Intercepts::CONCURRENT_READS, || Again).over(n);
+    let (a, b) = over_loop(&engine, loop_::Options::default(), over);
+    b.write("something").wait().unwrap();
+    let e = a.take(4).deadline(LONG).wait().unwrap_err();
+    assert_eq!((e.kind(), e.error.driver()), (ErrorKind::NoProgress, Some("fixture")), "{e}");
+}

@@ -372,5 +372,6 @@ fn an_unwinding_that_never_ends_is_given_up_and_the_first_error_stays() {
     let e = engine.open(&stack, ()).deadline(Duration::from_millis(50)).wait().unwrap_err();
     assert_eq!((e.kind(), e.level()), (ErrorKind::Protocol, Some("l0")));
     assert!(start.elapsed() < LONG);
-    assert_eq!(engine.handles(), 0);
+    // The engine's thread lets go of it a moment later.
+    super::fixture::until(|| engine.handles() == 0);
 }

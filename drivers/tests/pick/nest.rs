@@ -139,3 +139,24 @@ fn bytes_of_a_reader_who_went_away_stay_with_their_branch() {
     assert_eq!(rx.recv_timeout(LONG).unwrap(), ("a.y".into(), Bytes::from_static(b"yyYY")));
     assert_eq!(read(&h, 9), got("bbbb", "*.b"));
 }
+
+#[test]
+fn a_read_that_waits_behind_what_nobody_reads_is_told_so() {
+    let (h, far) = nest(&loop_::Options::default());
+    let (tx, rx) = mpsc::channel();
+    h.read(BytesMut::with_capacity(9)).wait_for(9).then(move |r| tx.send(r.unwrap_err()).unwrap());
+    far[0].write("xx").wait().unwrap();
+    // It fills what may lie unread of the branch `a`, and that of `y` in it.
+    far[1].write(vec![7; 64 << 10]).wait().unwrap();
+    let f = rx.recv_timeout(LONG).unwrap();
+    assert_eq!((f.kind(), &f.back.buf[..], f.back.attrs.find()), (ErrorKind::Busy, &b"xx"[..], Some(&group("a.x"))));
+    assert!(f.to_string().contains("branch `a` is full"), "{f}");
+    let mut n = 0;
+    while n < 64 << 10 {
+        let (bytes, from) = read(&h, 9999).unwrap();
+        assert_eq!(from.as_deref(), Some("a.y"));
+        n += bytes.len();
+    }
+    far[0].write("more").wait().unwrap();
+    assert_eq!(read(&h, 9), got("more", "a.x"));
+}

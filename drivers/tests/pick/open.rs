@@ -41,3 +41,20 @@ fn an_open_that_takes_too_long_leaves_nothing_behind() {
     assert_eq!(read(&full, 9), Err(ErrorKind::Reset));
     assert!(bed.servers[1].accept().deadline(SHORT).wait().is_err(), "the late open came through");
 }
+
+#[test]
+fn a_branch_that_fails_ends_the_opens_of_the_others_at_once() {
+    let bed = Bed::new(&["a", "b", "c"], loop_::Options::default().with_backlog(1), pick::Options::default());
+    // Nobody accepts on `a` and `b`: the one has room left, the other has none.
+    let full = bed.engine.open(bed.servers[1].stack(), Contact::new("peer-b")).wait().unwrap();
+    let contact = bed.contact.clone().with_branch("c", Contact::new("nobody"));
+    // Without the end of the one that waits there would be no end.
+    let e = bed.engine.open(&bed.stack, contact).deadline(LONG).wait().unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Refused);
+    assert!(e.to_string().contains("branch `c`"), "{e}");
+    let far = bed.servers[0].accept().deadline(LONG).wait().unwrap().open().wait().unwrap();
+    assert_eq!(read(&far, 9), Err(ErrorKind::Reset));
+    drop(bed.servers[1].accept().deadline(LONG).wait().unwrap());
+    assert_eq!(read(&full, 9), Err(ErrorKind::Reset));
+    assert!(bed.servers[1].accept().deadline(SHORT).wait().is_err(), "the open that waited came through");
+}

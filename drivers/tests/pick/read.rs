@@ -1,13 +1,14 @@
 //! What reads bring, from which branch, in which order.
 
 use std::sync::mpsc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use xio_core::ErrorKind;
 use xio_core::attr::Size;
+use xio_core::{ErrorKind, Handle};
 use xio_drivers::{loop_, pick};
 
-use super::bed::{Bed, LONG, SHORT, got, label, read};
+use super::bed::{Bed, LONG, SHORT, got, group, label, read};
 
 #[test]
 fn reads_come_from_every_branch_in_turn() {
@@ -168,4 +169,117 @@ fn many_messages_through_three_branches() {
     }
     assert_eq!(next, [EACH; 3]);
     writers.into_iter().for_each(|w| w.join().unwrap());
+}
+
+#[test]
+fn the_rest_of_a_message_is_read_before_those_of_other_branches() {
+    let bed = Bed::messages();
+    let (h, far) = bed.open();
+    far[0].write("abcdef").wait().unwrap();
+    far[1].write("other").wait().unwrap();
+    far[0].write("next").wait().unwrap();
+    let cut = |room: usize| {
+        let f = h.read(BytesMut::with_capacity(room)).deadline(LONG).wait().unwrap_err();
+        (f.kind(), f.back.buf.freeze())
+    };
+    let (first, second) = (read(&h, 9).unwrap(), cut(2));
+    // Whichever was first: the other is cut, and read to its end.
+    let long = if first.1.as_deref() == Some("a") { "other" } else { "abcdef" };
+    assert_eq!(second, (ErrorKind::Truncated { len: long.len() }, Bytes::from(&long[..2])));
+    assert_eq!(cut(1), (ErrorKind::Truncated { len: long.len() - 2 }, Bytes::from(&long[2..3])));
+    assert_eq!(read(&h, 9).unwrap().0, &long[3..]);
+    // Reads that wait are served so, too.
+    let (h, far) = bed.open();
+    let (tx, rx) = mpsc::channel();
+    for i in 0..3 {
+        let tx = tx.clone();
+        h.read(BytesMut::with_capacity(3)).then(move |r| {
+            let done = r.unwrap_or_else(|f| f.back);
+            tx.send((i, label(&done).unwrap(), done.into_bytes())).unwrap();
+        });
+    }
+    far[1].write("12345").wait().unwrap();
+    far[0].write("a").wait().unwrap();
+    let all = [(); 3].map(|()| rx.recv_timeout(LONG).unwrap());
+    assert_eq!(
+        all.map(|(i, l, b)| (i, l, b.to_vec())),
+        [(0, "b".into(), b"123".to_vec()), (1, "b".into(), b"45".to_vec()), (2, "a".into(), b"a".to_vec()),]
+    );
+}
+
+#[test]
+fn a_deadline_over_several_branches_takes_nothing_with_it() {
+    for message in [false, true] {
+        let options = loop_::Options::default().with_message(message);
+        let bed = Bed::new(&["a", "b"], options, pick::Options::default());
+        let (h, far) = bed.open();
+        let f = h.read(BytesMut::with_capacity(9)).deadline(SHORT).wait().unwrap_err();
+        assert_eq!((f.kind(), f.back.n), (ErrorKind::TimedOut, 0));
+        // Neither what comes then, nor what came before a read that has no time at all.
+        far[1].write("late").wait().unwrap();
+        assert_eq!(read(&h, 9), got("late", "b"));
+        far[0].write("early").wait().unwrap();
+        let done = match h.read(BytesMut::with_capacity(9)).deadline(Duration::ZERO).wait() {
+            Ok(done) => (done.buf.freeze(), Some("a".into())),
+            Err(f) => {
+                assert_eq!((f.kind(), f.back.n), (ErrorKind::TimedOut, 0));
+                read(&h, 9).unwrap()
+            }
+        };
+        assert_eq!(Ok(done), got("early", "a"));
+    }
+    // A read that has some bytes gives them back, and the branch is free for the next.
+    let bed = Bed::new(&["a", "b"], loop_::Options::default(), pick::Options::default());
+    let (h, far) = bed.open();
+    far[0].write("xx").wait().unwrap();
+    let f = h.read(BytesMut::with_capacity(9)).wait_for(5).deadline(SHORT).wait().unwrap_err();
+    assert_eq!((f.kind(), &f.back.buf[..], f.back.attrs.find()), (ErrorKind::TimedOut, &b"xx"[..], Some(&group("a"))));
+    far[0].write("yy").wait().unwrap();
+    assert_eq!(read(&h, 9), got("yy", "a"));
+}
+
+#[test]
+fn a_read_that_is_cancelled_leaves_its_turn_to_the_next() {
+    let bed = Bed::new(&["a", "b"], loop_::Options::default(), pick::Options::default());
+    let (h, far) = bed.open();
+    let (tx, rx) = mpsc::channel();
+    let tickets: Vec<_> = (0..3)
+        .map(|i| {
+            let tx = tx.clone();
+            h.read(BytesMut::with_capacity(4)).wait_for(4).then(move |r| {
+                let (kind, done) = r.map_or_else(|f| (Some(f.error.kind()), f.back), |d| (None, d));
+                tx.send((i, kind, done.into_bytes())).unwrap();
+            })
+        })
+        .collect();
+    far[0].write("aa").wait().unwrap();
+    far[1].write("bbbb").wait().unwrap();
+    assert_eq!(rx.recv_timeout(LONG).unwrap(), (1, None, "bbbb".into()));
+    tickets[0].cancel();
+    assert_eq!(rx.recv_timeout(LONG).unwrap(), (0, Some(ErrorKind::Cancelled), "aa".into()));
+    far[0].write("AAAA").wait().unwrap();
+    assert_eq!(rx.recv_timeout(LONG).unwrap(), (2, None, "AAAA".into()));
+}
+
+/// A branch that never rests does not keep the others from being read, however much of it there is.
+#[test]
+fn a_branch_that_is_written_without_end_leaves_room_for_others() {
+    let options = loop_::Options::default().with_buffer(Size(1000));
+    let bed = Bed::new(&["busy", "b"], options, pick::Options::default().with_ahead(Size(500)));
+    let (h, far) = bed.open();
+    fn refill(far: &Handle) {
+        let again = far.clone();
+        far.write(vec![7; 900]).then(move |r| {
+            if r.is_ok() {
+                refill(&again);
+            }
+        });
+    }
+    refill(&far[0]);
+    for i in 0..50u8 {
+        far[1].write(vec![i]).wait().unwrap();
+        let at = (0..9).find(|_| read(&h, 100).unwrap() == (Bytes::from(vec![i]), Some("b".into())));
+        assert!(at.is_some_and(|at| at <= 3), "{i} came after {at:?} reads");
+    }
+    h.close().abort().wait().unwrap();
 }

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use xio_stacks::Engine;
-use xio_stacks::core::schema::{Raw, Value, ValueKind};
+use xio_stacks::core::schema::{Raw, Value, ValueKind, duration_text};
+use xio_stacks::{Engine, Error, ErrorKind};
 
 use crate::exit::{Failure, Outcome, say};
 use crate::interrupt;
@@ -44,17 +44,19 @@ The other end: xio listen frame/tcp 127.0.0.1:7000";
 
 impl Cat {
     pub(crate) fn run(&self, ui: &Ui) -> Outcome {
-        let target = self.target.bind()?;
+        let target = self.target.bind(ui)?;
         if !target.stack.caps().connects {
             return Err(Failure::Usage(format!("the stack `{}` cannot connect", target.spec)));
         }
+        target.has_contact("cat")?;
         let engine = Engine::new()?;
         interrupt::watch()?;
+        let to = target.contact.to_string();
         let mut open = engine.open(&target.stack, target.contact).deadline(self.connect_timeout);
         if self.stats {
             open = open.with_stats();
         }
-        let handle = open.wait()?;
+        let handle = open.wait().map_err(|e| late(e, &to, self.connect_timeout))?;
         let theirs = handle.clone();
         interrupt::on_signal(move || abort(&theirs));
         let start = Instant::now();
@@ -64,6 +66,17 @@ impl Cat {
             say(&summary(ui, &moved, start.elapsed(), &Levels::of(&handle), self.json));
         }
         end
+    }
+}
+
+/// An open that took too long: where to, for no level may have come to say it, and what may help.
+fn late(e: Error, to: &str, limit: Duration) -> Error {
+    match e.kind() {
+        ErrorKind::TimedOut if e.what().is_empty() => {
+            let limit = duration_text(limit);
+            e.detail(format!("`{to}` did not answer within {limit}; --connect-timeout gives it longer"))
+        }
+        _ => e,
     }
 }
 
@@ -97,5 +110,21 @@ pub(crate) fn size(text: &str) -> Result<u64, String> {
         Ok(Value::Size(n)) => Ok(n),
         Ok(other) => Err(format!("`{other}` is no size")),
         Err(e) => Err(e.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_open_that_took_too_long_says_where_to_and_how_long() {
+        let limit = Duration::from_millis(300);
+        let e = late(Error::new(ErrorKind::TimedOut), "10.0.0.1:9", limit);
+        let text = "timed out: `10.0.0.1:9` did not answer within 300ms; --connect-timeout gives it longer";
+        assert_eq!(e.to_string(), text);
+        // A level that said more is not talked over.
+        let own = Error::new(ErrorKind::TimedOut).detail("no answer from [::1]:9");
+        assert_eq!(late(own, "svc:9", limit).what(), "no answer from [::1]:9");
     }
 }

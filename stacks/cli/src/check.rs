@@ -11,8 +11,9 @@ use crate::target::Text;
 
 /// Say whether a spec makes a stack that works.
 ///
-/// Reads the spec, types the options and fits the levels together; opens nothing. Prints the
-/// canonical form, or everything that is wrong, each with its place and what to write instead.
+/// Reads the spec, types the options, fits the levels together, and checks how the contact of an
+/// endpoint is written; opens nothing and looks no name up. Prints the canonical form, or
+/// everything that is wrong, each with its place and what to write instead.
 #[derive(clap::Args)]
 #[command(after_help = HELP)]
 pub(crate) struct Check {
@@ -30,7 +31,7 @@ Examples:
   xio check --file stack.xio                as written by `xio fmt --indent`
   xio check tcp/queue                       exit code 2, and why
 
-Exit codes: 0 it makes a stack, 2 it does not.";
+Exit codes: 0 it makes a stack, 2 it does not, 1 the file cannot be read.";
 
 impl Check {
     pub(crate) fn run(&self, ui: &Ui) -> Outcome {
@@ -65,18 +66,13 @@ impl Check {
 
 /// The canonical text, the stack, and the warnings.
 fn check(text: &str) -> Result<(String, Stack, Diagnostics), Diagnostics> {
-    let registry = Registry::with_defaults();
-    registry.endpoint(text)?;
+    let (bound, found) = Registry::with_defaults().check_endpoint(text);
+    let Some((stack, _)) = bound else { return Err(found) };
     let mut endpoint: Endpoint = text.parse()?;
-    match endpoint.stack.check(&registry) {
-        (Some(stack), warnings) => {
-            if has_secrets(&stack) {
-                endpoint.stack = StackSpec::describe(&stack);
-            }
-            Ok((endpoint.to_string(), stack, warnings))
-        }
-        (None, found) => Err(found),
+    if has_secrets(&stack) {
+        endpoint.stack = StackSpec::describe(&stack);
     }
+    Ok((endpoint.to_string(), stack, found))
 }
 
 /// Whether a level was given a secret, which no output may show.

@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use xio_stacks::core::schema::size_words;
-use xio_stacks::{Registry, Stack, StackSpec};
+use xio_stacks::{Contact, Endpoint, Registry, Stack, StackSpec};
 
 pub(crate) use peer::Peer;
 
@@ -85,6 +85,11 @@ impl Demo {
             if !able {
                 return Err(Failure::Usage(format!("the stack `{spec}` cannot {what}, so the demo cannot use it")));
             }
+        }
+        let contact: Contact = self.contact.parse()?;
+        let (bound, found) = Endpoint::new(self.stack.parse()?, contact).check(&Registry::with_defaults());
+        if bound.is_none() {
+            return Err(found.into());
         }
         interrupt::watch()?;
         let room = Room::new()?;

@@ -19,7 +19,7 @@ use crate::words::{self, default, doc, flags, shape, takes, unit};
 pub(crate) struct Drivers {
     /// The driver to describe in full
     name: Option<String>,
-    /// One JSON object on stdout; for the list, an array of them
+    /// A JSON object a driver on stdout, one a line
     #[arg(long)]
     json: bool,
 }
@@ -31,7 +31,7 @@ const HELP: &str = "\
 Examples:
   xio drivers
   xio drivers tcp           its options, and how a contact for it is written
-  xio drivers --json | jq -r '.[].name'";
+  xio drivers --json | jq -r .name";
 
 impl Drivers {
     pub(crate) fn run(&self, ui: &Ui) -> Outcome {
@@ -39,8 +39,9 @@ impl Drivers {
         let mut out = Out::new();
         match &self.name {
             None if self.json => {
-                let all: Value = registry.iter().map(|d| object(&**d)).collect();
-                writeln!(out, "{all}")?;
+                for driver in registry.iter() {
+                    writeln!(out, "{}", object(&**driver))?;
+                }
             }
             None => write!(out, "{}", list(&registry, ui))?,
             Some(name) => {
@@ -62,9 +63,8 @@ fn unknown(registry: &Registry, name: &str) -> Failure {
     match d {
         Some(d) => {
             let note = d.spans.first().map(|(_, note)| note.as_str()).filter(|n| !n.is_empty());
-            Failure::Usage(
-                [Some(d.what.as_str()), note, d.help.as_deref()].into_iter().flatten().collect::<Vec<_>>().join("; "),
-            )
+            let parts: Vec<_> = [Some(d.what.as_str()), note, d.help.as_deref()].into_iter().flatten().collect();
+            Failure::Usage(parts.join("; ").replace("?; ", "? "))
         }
         None => Failure::Usage(format!("`{name}` is no name of a driver; `xio drivers` lists them")),
     }

@@ -44,7 +44,7 @@ Examples:
 impl Explain {
     pub(crate) fn run(&self, ui: &Ui) -> Outcome {
         let text = self.text.read()?;
-        let target = target::endpoint(text.trim_end())?;
+        let target = target::endpoint(text.trim_end(), ui)?;
         let mut out = Out::new();
         if self.json {
             writeln!(out, "{}", object(&target))?;

@@ -30,7 +30,8 @@ pub(crate) struct Fmt {
 
 const HELP: &str = "\
 Examples:
-  xio fmt 'queue( depth = 64 )/frame / tcp(nodelay=true,)'    prints queue(depth=64)/frame/tcp(nodelay)
+  xio fmt 'queue( depth = 64 )/frame / tcp(nodelay=true,)'
+                                           prints queue(depth=64)/frame/tcp(nodelay)
   xio fmt --indent 'pick{wifi: frame/tcp(device=wlan0), *: frame/tcp}'
   xio fmt --indent - <stack.xio >new.xio";
 

@@ -64,7 +64,7 @@ Examples:
 
 impl Listen {
     pub(crate) fn run(&self, ui: &Ui) -> Outcome {
-        let target = self.target.bind()?;
+        let target = self.target.bind(ui)?;
         if !target.stack.caps().accepts {
             return Err(Failure::Usage(format!("the stack `{}` cannot listen", target.spec)));
         }

@@ -8,6 +8,7 @@
 mod bench;
 mod cat;
 mod check;
+mod contract;
 mod demo;
 mod drivers;
 mod exit;
@@ -17,6 +18,7 @@ mod interrupt;
 mod listen;
 mod relay;
 mod render;
+mod sim;
 mod stats;
 mod target;
 mod words;
@@ -55,6 +57,8 @@ Examples:
   xio listen frame/tcp 127.0.0.1:7000 --echo
   xio cat frame/tcp 127.0.0.1:7000
   xio bench 'frame/tcp(nodelay)' --mode pingpong --size 64,4KiB
+  xio contract frame                        the driver contract, rule by rule
+  xio sim queue/frame/tcp --seed 7          a simulated network under faults
 
 Put specs in single quotes; a shell leaves them alone there.
 Exit codes: 0 done, 1 I/O failed, 2 bad usage or spec, 130 Ctrl-C.";
@@ -72,6 +76,8 @@ enum Command {
     Cat(cat::Cat),
     Listen(listen::Listen),
     Bench(bench::Bench),
+    Contract(contract::Contract),
+    Sim(sim::Sim),
 }
 
 fn main() -> ExitCode {
@@ -90,6 +96,8 @@ fn main() -> ExitCode {
         Command::Cat(c) => c.run(&ui),
         Command::Listen(c) => c.run(&ui),
         Command::Bench(c) => c.run(&ui),
+        Command::Contract(c) => c.run(&ui),
+        Command::Sim(c) => c.run(&ui),
     };
     exit::code(outcome, &ui)
 }

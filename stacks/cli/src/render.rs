@@ -117,7 +117,12 @@ pub(crate) fn diagnostics(found: &Diagnostics, ui: &Ui) -> String {
     let mut out = String::new();
     for (i, d) in found.iter().enumerate() {
         let level = if d.severity == Severity::Warning { Level::WARNING } else { Level::ERROR };
-        let mut group = Group::with_title(level.primary_title(d.what.as_str()).id(d.code));
+        // What has no place is one line.
+        let title = match &d.help {
+            Some(help) if d.spans.is_empty() => format!("{}; {help}", d.what),
+            _ => d.what.clone(),
+        };
+        let mut group = Group::with_title(level.primary_title(title).id(d.code));
         if !d.spans.is_empty() {
             let mut snippet = Snippet::source(found.source());
             for (n, (span, note)) in d.spans.iter().enumerate() {
@@ -127,7 +132,7 @@ pub(crate) fn diagnostics(found: &Diagnostics, ui: &Ui) -> String {
             }
             group = group.element(snippet);
         }
-        if let Some(help) = &d.help {
+        if let (Some(help), false) = (&d.help, d.spans.is_empty()) {
             group = group.element(Level::HELP.message(help.as_str()));
         }
         let _ = write!(out, "{}{}", if i > 0 { "\n\n" } else { "" }, renderer.render(&[group]));

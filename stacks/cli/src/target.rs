@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use xio_stacks::{Contact, Endpoint, Registry, Stack, StackSpec};
 
-use crate::exit::{Failure, Outcome, failed};
+use crate::exit::{Failure, Outcome, failed, say};
+use crate::render::{Ui, diagnostics};
+use crate::words::bottoms;
 
 /// Most bytes of a spec that are read from a file or stdin: a little more than the language allows,
 /// so that the parser says what is wrong.
@@ -33,14 +35,11 @@ pub(crate) struct Target {
 
 impl TargetArgs {
     /// Reads and binds both.
-    pub(crate) fn bind(&self) -> Outcome<Target> {
-        let mut target = endpoint(&self.spec)?;
+    pub(crate) fn bind(&self, ui: &Ui) -> Outcome<Target> {
+        let mut target = endpoint(&self.spec, ui)?;
         if let Some(text) = &self.contact {
             if !target.contact.is_none() {
-                return Err(Failure::Usage(format!(
-                    "two contacts: `{}` in the endpoint and `{text}` behind it; leave one of them out",
-                    target.contact
-                )));
+                return Err(two_contacts(&target.contact, text));
             }
             target.contact = text.parse()?;
         }
@@ -48,9 +47,35 @@ impl TargetArgs {
     }
 }
 
-/// Reads and binds an endpoint; a spec alone is one without a contact.
-pub(crate) fn endpoint(text: &str) -> Outcome<Target> {
-    let (stack, contact) = Registry::with_defaults().endpoint(text)?;
+impl Target {
+    /// That there is a contact, where every transport connects to one.
+    pub(crate) fn has_contact(&self, command: &str) -> Outcome {
+        let registry = Registry::with_defaults();
+        let bottoms = bottoms(&self.stack);
+        let takes = |name: &&str| registry.get(name).is_some_and(|d| !d.info().contact.is_empty());
+        if !self.contact.is_none() || !bottoms.iter().all(takes) {
+            return Ok(());
+        }
+        let name = bottoms.first().copied().unwrap_or_default();
+        let spec = &self.spec;
+        Err(Failure::Usage(format!(
+            "there is no contact: say where to, as in `xio {command} '{spec}' CONTACT`; `xio drivers {name}` says how"
+        )))
+    }
+}
+
+/// The failure of a command that was given a contact in the endpoint and another one.
+pub(crate) fn two_contacts(one: &Contact, other: &str) -> Failure {
+    Failure::Usage(format!("two contacts: `{one}` in the endpoint and `{other}` behind it; leave one of them out"))
+}
+
+/// Reads and binds an endpoint, and says what it warns of; a spec alone is one without a contact.
+pub(crate) fn endpoint(text: &str, ui: &Ui) -> Outcome<Target> {
+    let (bound, found) = Registry::with_defaults().check_endpoint(text);
+    let Some((stack, contact)) = bound else { return Err(found.into()) };
+    if !found.is_empty() {
+        say(&diagnostics(&found, ui));
+    }
     let spec = text.parse::<Endpoint>()?.stack;
     Ok(Target { stack, spec, contact })
 }

@@ -2,6 +2,7 @@
 //! a tree that fits. Invariant: it reports everything that is wrong, each thing once, and nothing
 //! that only follows from something it reported already. It opens nothing.
 
+mod contact;
 mod faults;
 mod fix;
 mod options;
@@ -19,6 +20,7 @@ use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::registry::{Registry, Shipped, shipped, shipped_names};
 use crate::spec::{self, LevelSpec, SpecValue, StackSpec, shown};
 use crate::suggest::nearest;
+pub(crate) use contact::{To, parts};
 use unknown::Unknown;
 
 /// Longest id of a level in bytes.
@@ -56,30 +58,32 @@ impl StackSpec {
         registry: &Registry,
         mut adjust: impl FnMut(&str, &mut dyn Attr),
     ) -> Result<Stack, Diagnostics> {
-        finish(check(self, Vec::new(), registry, &mut adjust))
+        finish(check(self, Vec::new(), registry, None, &mut adjust))
     }
 
     /// Like [`bind`](Self::bind), with the warnings. The stack is there if there was no error.
     pub fn check(&self, registry: &Registry) -> (Option<Stack>, Diagnostics) {
-        check(self, Vec::new(), registry, &mut |_, _| ())
+        check(self, Vec::new(), registry, None, &mut |_, _| ())
     }
 }
 
-/// Drops the warnings of a bound stack.
-pub(crate) fn finish((stack, found): (Option<Stack>, Diagnostics)) -> Result<Stack, Diagnostics> {
-    stack.ok_or(found)
+/// Drops the warnings of what was bound.
+pub(crate) fn finish<T>((bound, found): (Option<T>, Diagnostics)) -> Result<T, Diagnostics> {
+    bound.ok_or(found)
 }
 
-/// Binds `spec`; `soft` is what reading it found.
+/// Binds `spec`; `soft` is what reading it found, `to` where it is to go.
 pub(crate) fn check(
     spec: &StackSpec,
     soft: Vec<Diagnostic>,
     registry: &Registry,
+    to: Option<To<'_>>,
     adjust: &mut dyn FnMut(&str, &mut dyn Attr),
 ) -> (Option<Stack>, Diagnostics) {
     let Some(source) = &spec.source.0 else {
         return match reread(spec) {
-            Ok(read) => check(&read, soft, registry, adjust),
+            // The text is another one: the contact has no place in it.
+            Ok(read) => check(&read, soft, registry, to.map(|to| To { span: None, ..to }), adjust),
             Err(found) => (None, found),
         };
     };
@@ -101,6 +105,9 @@ pub(crate) fn check(
         }
     }
     let stack = b.stack();
+    if let (Some(stack), Some(to)) = (&stack, to) {
+        contact::check(stack, &to, source, &mut b.found);
+    }
     let mut found = Diagnostics::new(source.clone(), b.found);
     found.mask(b.secrets);
     (stack.filter(|_| !found.has_errors()), found)

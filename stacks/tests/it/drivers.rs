@@ -27,7 +27,8 @@ macro_rules! test_driver {
                 fn info(&self) -> &Info {
                     const INFO: Info = Info::new($name, Shape::$shape, "for tests")
                         .with_options(Options::SPECS)
-                        .with_labels(&[$($label),*]);
+                        .with_labels(&[$($label),*])
+                        .with_contact(if matches!(Shape::$shape, Shape::Transport) { "host:port" } else { "" });
                     &INFO
                 }
                 fn attr(&self) -> Box<dyn Attr> {

@@ -1,7 +1,7 @@
 //! Finds what outlives its time: memory by weak references, descriptors and threads of the process by
 //! counting. Invariant: a canary keeps nothing alive; its bird does.
 
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bytes::Bytes;
 
@@ -36,6 +36,30 @@ impl Canary {
     /// Whether somebody still holds the bird.
     pub fn is_alive(&self) -> bool {
         self.0.strong_count() > 0
+    }
+}
+
+/// Many canaries.
+#[derive(Clone, Debug, Default)]
+pub struct Nest(Arc<Mutex<Vec<Canary>>>);
+
+impl Nest {
+    /// Watches one more.
+    pub fn add(&self, canary: Canary) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(canary);
+    }
+
+    /// Bytes whose memory is watched.
+    pub fn bytes(&self, data: Vec<u8>) -> Bytes {
+        let (bytes, canary) = Canary::bytes(data);
+        self.add(canary);
+        bytes
+    }
+
+    /// How many birds are still about, of those that there ever were.
+    pub fn alive(&self) -> (usize, usize) {
+        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        (all.iter().filter(|c| c.is_alive()).count(), all.len())
     }
 }
 

@@ -37,7 +37,12 @@ fn mix(mut z: u64) -> u64 {
 /// Bytes of a stream from `at` on: each run of eight tells its place, so that what is lost, doubled
 /// or swapped shows.
 pub fn pattern(seed: u64, at: usize, len: usize) -> Vec<u8> {
-    (at..at + len).map(|i| mix(seed ^ (i as u64 / 8).wrapping_mul(0x9E37)).to_le_bytes()[i % 8]).collect()
+    let word = |i: usize| mix(seed ^ (i as u64).wrapping_mul(0x9E37)).to_le_bytes();
+    let mut out = Vec::with_capacity(len + 8);
+    (at / 8..(at + len).div_ceil(8)).for_each(|i| out.extend_from_slice(&word(i)));
+    out.drain(..(at % 8).min(out.len()));
+    out.truncate(len);
+    out
 }
 
 #[cfg(test)]

@@ -14,9 +14,11 @@
 //!
 //! # Tools
 //! For a driver's own tests, all usable alone: [`probe`] checks how ops pass between two levels;
-//! [`nth_fault`] fails the n-th call of everything, for every n; [`canary`] finds what was not let go;
-//! [`watchdog`] ends what would never end; [`layout`] puts levels between levels; [`mod@bench`] holds the
-//! pair, the network and the clock.
+//! [`script`] is a bottom that answers as it is told, or as another did in a recorded run; [`jitter`]
+//! finishes late and cuts bytes up; [`hole`] answers nothing; [`nth_fault`] fails the n-th call of
+//! everything, for every n; [`canary`] finds what was not let go; [`budget`] counts memory and lets it
+//! run out; [`watchdog`] ends what would never end; [`layout`] puts levels between levels; [`mod@bench`]
+//! holds the pair, the network and the clock.
 //!
 //! # Trust
 //! The kit is tested as well: for each rule there is a driver that breaks it ([`saboteur`]), code that
@@ -27,9 +29,12 @@ pub mod verdict;
 
 pub mod beds;
 pub mod bench;
+pub mod budget;
 pub mod canary;
 pub mod chatty;
 pub mod dice;
+pub mod hole;
+pub mod jitter;
 pub mod layout;
 pub mod nop;
 pub mod nth_fault;
@@ -37,7 +42,9 @@ pub mod probe;
 pub mod report;
 pub mod rules;
 pub mod saboteur;
+pub mod script;
 pub mod subject;
+pub mod voyage;
 pub mod watchdog;
 
 use std::time::Instant;

@@ -11,6 +11,7 @@ use xio_core::{Contact, Driver, LevelNode, Stack};
 use xio_drivers::{frame, loop_, tcp};
 
 use crate::beds;
+use crate::layout;
 use crate::verdict::{Checked, Stop};
 
 /// Where the kit's own bottoms listen.
@@ -44,8 +45,9 @@ enum Bed {
     Stream,
     Messages,
     Datagrams,
-    /// Two streams, for a branching driver.
+    /// Two streams, for a branching driver, or two of messages.
     Branches,
+    MessageBranches,
 }
 
 impl Subject {
@@ -76,8 +78,13 @@ impl Subject {
         Self::made(name, top, Bed::Own, Contact::None)
     }
 
+    /// A stack that is bound already, from a spec for example.
+    pub fn of(stack: &Stack) -> Self {
+        Self::made(stack.to_string(), layout::with_inserted(stack, &|_, level| level), Bed::Own, Contact::None)
+    }
+
     fn made(name: impl Into<String>, top: LevelNode, bed: Bed, contact: Contact) -> Self {
-        Self { name: name.into(), top, bed, contact, holds: 1 << 20, known: Vec::new(), real: false }
+        Self { name: name.into(), top, bed, contact, holds: 1 << 18, known: Vec::new(), real: false }
     }
 
     /// Names it in reports.
@@ -97,7 +104,7 @@ impl Subject {
     /// Puts a transform over messages, though it would take a stream as well.
     #[must_use]
     pub fn over_messages(mut self) -> Self {
-        self.bed = Bed::Messages;
+        self.bed = if self.bed == Bed::Branches { Bed::MessageBranches } else { Bed::Messages };
         self
     }
 
@@ -108,7 +115,7 @@ impl Subject {
         self
     }
 
-    /// States how many bytes its levels may hold a direction, where that is more than 1 MiB.
+    /// States how many bytes its levels may hold a direction, where that is more than 256 KiB.
     #[must_use]
     pub fn holds(mut self, bytes: usize) -> Self {
         self.holds = bytes;
@@ -143,6 +150,7 @@ impl Subject {
             Bed::Messages => self.top.clone().over(messages()),
             Bed::Datagrams => self.top.clone().over(beds::datagrams()),
             Bed::Branches => self.top.clone().branch("a", stream()).branch("b", stream()),
+            Bed::MessageBranches => self.top.clone().branch("a", messages()).branch("b", messages()),
         }
     }
 
@@ -150,7 +158,7 @@ impl Subject {
     /// branches.
     pub fn over(&self, bottom: LevelNode) -> Option<LevelNode> {
         match self.bed {
-            Bed::Own | Bed::Branches => None,
+            Bed::Own | Bed::Branches | Bed::MessageBranches => None,
             Bed::Stream | Bed::Messages | Bed::Datagrams => Some(self.top.clone().over(bottom)),
         }
     }

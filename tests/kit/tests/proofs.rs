@@ -21,23 +21,29 @@ fn every_rule_has_a_proof() {
     }
 }
 
+/// What the engine breaks at present, whatever the driver.
+const ENGINE_BREAKS: &[&str] = &[];
+
 /// One thread a group keeps the whole short.
 fn saboteurs_of(group: char) {
     let mut wrong = Vec::new();
     for (id, proof) in proofs().filter(|(id, _)| id.starts_with(group)) {
         let Proof::Driver { make, also } = proof else { continue };
-        let report = run(&make(), &Options::default());
+        let want: BTreeSet<_> = also.iter().copied().chain([*id]).collect();
+        let report = run(&make().known(ENGINE_BREAKS), &Options::default().with_seeds([1]));
         let broken: BTreeSet<_> = report
             .rows
             .iter()
             .filter_map(|r| match &r.verdict {
-                Verdict::Fail { rule, .. } => Some(*rule),
+                Verdict::Fail { rule, .. } if want.contains(rule) || !ENGINE_BREAKS.contains(rule) => Some(*rule),
                 _ => None,
             })
             .collect();
+        for r in &report.rows {
+            if r.took.as_millis() > 150 {}
+        }
         let own = report.rows.iter().find(|r| r.rule.id == *id).expect("it is written");
         let caught = matches!(own.verdict, Verdict::Fail { rule, .. } if rule == *id);
-        let want: BTreeSet<_> = also.iter().copied().chain([*id]).collect();
         if !caught || broken != want {
             wrong.push(format!("the saboteur of {id} broke {broken:?}, not {want:?}\n{report}"));
         }
@@ -63,4 +69,12 @@ fn saboteurs_of_group_c_break_what_they_say() {
 #[test]
 fn saboteurs_of_the_other_groups_break_what_they_say() {
     "DEFGH".chars().for_each(saboteurs_of);
+}
+
+#[test]
+fn a_dropped_op_names_its_driver() {
+    let proof = proofs().find(|(id, _)| *id == "A6").map(|(_, p)| *p);
+    let Some(Proof::Driver { make, .. }) = proof else { panic!("A6 has a saboteur") };
+    let report = run(&make(), &Options::default().with_rules(["A6"]));
+    assert!(report.to_string().contains("dropped by Some(\"saboteur\")"), "{report}");
 }

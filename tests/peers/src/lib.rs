@@ -1,8 +1,8 @@
 //! The loops this framework's figures are measured against, and the arithmetic that turns
 //! rounds of samples into a ratio.
 //!
-//! Holds: plain sockets ([`raw`]), the same with waits that can be ended ([`cancellable`]), bare
-//! virtual calls and tokio's levels ([`layers`]), Globus XIO as a child process ([`globus`]), CPU
+//! Holds: plain sockets ([`raw`]), the same with waits that can be ended ([`cancellable`]) and with a
+//! header before each message ([`framed`]), bare virtual calls and tokio's levels ([`layers`]), Globus XIO as a child process ([`globus`]), CPU
 //! placement ([`placement`]), interleaved rounds ([`rounds`]) and a counting allocator
 //! ([`counting`]).
 //!
@@ -33,6 +33,7 @@
 pub mod buffer;
 pub mod cancellable;
 pub mod counting;
+pub mod framed;
 pub mod globus;
 pub mod layers;
 pub mod pair;

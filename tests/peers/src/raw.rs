@@ -106,28 +106,44 @@ pub fn spin_pingpong(placement: Placement, size: usize, iters: usize) -> io::Res
 /// Those of the sockets and of pinning; `UnexpectedEof` when the sink got too little;
 /// `InvalidInput` for a `size`, `messages` or `recv_size` of 0.
 pub fn stream(placement: Placement, size: usize, messages: usize, recv_size: usize) -> io::Result<Sample> {
+    sample_stream(placement, size, messages, recv_size, 0, || {
+        let buf = PageBuf::new(size);
+        move |sock: &TcpStream, messages| pour(sock, &buf, messages)
+    })
+}
+
+/// A stream whose messages are written by what `writer` makes, with `lead` bytes before each.
+pub(crate) fn sample_stream<W: FnMut(&TcpStream, usize) -> io::Result<()>>(
+    placement: Placement,
+    size: usize,
+    messages: usize,
+    recv_size: usize,
+    lead: usize,
+    writer: impl FnOnce() -> W + Send,
+) -> io::Result<Sample> {
     positive(size, "a message")?;
     positive(recv_size, "a receive buffer")?;
     let warm = warm_up(messages);
+    let sent = |messages| bytes(size + lead, messages);
     let ((start, source_cpu), (end, sink_cpu)) = two_ends(
         placement,
         |mut sock| {
-            let buf = PageBuf::new(size);
-            pour(&sock, &buf, warm)?;
+            let mut write = writer();
+            write(&sock, warm)?;
             // The sink has taken the warm-up and stands ready.
             sock.read_exact(&mut [0; 1])?;
             let (start, cpu) = (Instant::now(), thread_cpu());
-            pour(&sock, &buf, messages)?;
+            write(&sock, messages)?;
             let cpu = thread_cpu() - cpu;
             sock.shutdown(Shutdown::Write)?;
             Ok((start, cpu))
         },
         |mut sock| {
             let mut buf = PageBuf::new(recv_size);
-            expect(drain(&sock, &mut buf, bytes(size, warm))?, bytes(size, warm))?;
+            expect(drain(&sock, &mut buf, sent(warm))?, sent(warm))?;
             let cpu = thread_cpu();
             sock.write_all(&[1])?;
-            expect(drain(&sock, &mut buf, bytes(size, messages))?, bytes(size, messages))?;
+            expect(drain(&sock, &mut buf, sent(messages))?, sent(messages))?;
             Ok((Instant::now(), thread_cpu() - cpu))
         },
     )?;

@@ -20,6 +20,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
+use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use xio_core::handle::MAX_OPS;
@@ -52,6 +53,13 @@ fn main() -> io::Result<()> {
             bursts(&a, &b, kind == "take", number(size)?, number(burst)?, number(ops)?)?;
         }
         ["pingpong", spec, size, ops] => trips(spec, number(size)?, number(ops)?)?,
+        ["stream", "raw", size, ops] => {
+            let (size, ops) = (number(size)?, number(ops)?);
+            let (a, b) = loopback_pair()?;
+            let reader = reader(move || raw_read_side(&b, &mut PageBuf::new(AHEAD), size * ops))?;
+            raw_write_side(&a, &PageBuf::new(size), ops)?;
+            reader.join().map_err(lost)??;
+        }
         ["stream", spec, size, ops] => {
             one_way(spec, number(size)?, MAX_OPS, number(ops)?, write_side)?;
         }
@@ -109,7 +117,7 @@ fn trips(spec: &str, size: usize, ops: usize) -> io::Result<()> {
         a.write_from(&buf).wait()?;
         a.read_into(&mut buf).wait_for(size).wait()?;
     }
-    Ok(server.join().map_err(|_| io::Error::other("the server panicked"))??)
+    Ok(server.join().map_err(lost)??)
 }
 
 fn one_way(
@@ -121,10 +129,19 @@ fn one_way(
 ) -> io::Result<()> {
     let engine = Engine::new()?;
     let (a, b) = pair_with(&engine, &stack(spec), max_ops)?;
-    let reader = std::thread::spawn(move || read_side(&b, false, &mut PageBuf::new(size), ops));
+    let reader = reader(move || read_side(&b, false, &mut PageBuf::new(size), ops))?;
     write(&a, &PageBuf::new(size), ops)?;
     a.flush().wait()?;
-    Ok(reader.join().map_err(|_| io::Error::other("the reader panicked"))??)
+    Ok(reader.join().map_err(lost)??)
+}
+
+/// A thread with a name that profiles tell from the writer's.
+fn reader<T: Send + 'static>(f: impl FnOnce() -> T + Send + 'static) -> io::Result<JoinHandle<T>> {
+    std::thread::Builder::new().name("reader".into()).spawn(f)
+}
+
+fn lost<E>(_: E) -> io::Error {
+    io::Error::other("the other thread panicked")
 }
 
 #[inline(never)]

@@ -347,7 +347,8 @@ fn turn_now(shared: &Arc<Shared>, timeout: Option<Duration>) -> usize {
         lane.woken(w.id);
         lane.leave();
     }
-    for _ in 0..TURN_READY {
+    // What comes meanwhile waits for the next turn, behind the sockets.
+    for _ in 0..shared.injected.len().min(TURN_READY) {
         let Some(core) = shared.injected.pop() else { break };
         ran += 1;
         Lane::enter(&core).leave();

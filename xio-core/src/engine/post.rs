@@ -14,7 +14,7 @@ use crate::error::{Error, ErrorKind};
 use crate::op::OpId;
 use crate::sync::{Arc, MutexGuard, Ordering, planted, thread_local};
 
-/// Callbacks run in one go on a thread that is not the engine's, before the engine takes over.
+/// Callbacks run in one go, before other handles have their turn.
 const TURN_CALLS: usize = 256;
 
 /// What a token asks of its handle.
@@ -258,8 +258,8 @@ fn call_back(core: &Arc<Core>) {
     loop {
         let calls = CALLS.get();
         let shared = &core.shared;
-        let full =
-            calls >= TURN_CALLS && ENGINE.get() == 0 && shared.own_thread && !shared.stopped.load(Ordering::Acquire);
+        // A turn goes on to other handles and comes back; other threads leave the rest to the next turn.
+        let full = calls >= TURN_CALLS && !shared.stopped.load(Ordering::Acquire);
         CALLS.set(calls + 1);
         let mut lane = Lane::enter(core);
         let next = if full { None } else { lane.next_call() };

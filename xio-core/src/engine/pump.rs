@@ -1,12 +1,13 @@
 //! What happens to an op outside the lock: its system call, its work, its wait. Invariant: no
 //! handle's lock is held anywhere in this file's attempts.
 
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::engine::core::Step;
 use crate::engine::shared::Shared;
 use crate::error::{Error, ErrorKind};
-use crate::io::{Direction, Io, IoDone, Sock};
+use crate::io::{Connected, Direction, Io, IoDone, Sock};
 use crate::op::{Cell, IoSlot, Job, Kind};
 
 /// How a transfer went.
@@ -74,7 +75,7 @@ fn control<K: Kind>(shared: &Shared, cell: &mut Cell<K>) -> Attempt {
             return Attempt::Go(Step::Again(at));
         }
     };
-    let done = match io {
+    let came = match io {
         Io::Recv(_) | Io::Send(_) | Io::None => IoDone::Done,
         Io::Resolve { host, port } => {
             let reactor = shared.reactor.clone();
@@ -93,7 +94,7 @@ fn control<K: Kind>(shared: &Shared, cell: &mut Cell<K>) -> Attempt {
                 cell.head.io = IoSlot::Ask(Io::Connecting(sock.clone()));
                 return Attempt::Block(sock, Direction::Write);
             }
-            Ok((sock, true)) => result(sock.0.finish_connect(), IoDone::Connected),
+            Ok((sock, true)) => result(sock.0.finish_connect(), |peer| connected(sock, peer)),
             Err(e) => IoDone::Failed(e),
         },
         Io::Connecting(sock) => match sock.0.finish_connect() {
@@ -101,10 +102,10 @@ fn control<K: Kind>(shared: &Shared, cell: &mut Cell<K>) -> Attempt {
                 cell.head.io = IoSlot::Ask(Io::Connecting(sock.clone()));
                 return Attempt::Block(sock, Direction::Write);
             }
-            other => result(other, IoDone::Connected),
+            other => result(other, |peer| connected(sock, peer)),
         },
-        Io::Listen(what) => result(shared.reactor.listen(what.0, &what.1), IoDone::Connected),
-        Io::Adopt(what) => result(shared.reactor.adopt(what.0, &what.1), IoDone::Connected),
+        Io::Listen(what) => result(shared.reactor.listen(what.0, &what.1), done),
+        Io::Adopt(what) => result(shared.reactor.adopt(what.0, &what.1), done),
         Io::Accept(sock, options) => match sock.0.accept() {
             Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
                 cell.head.io = IoSlot::Ask(Io::Accept(sock.clone(), options));
@@ -112,7 +113,7 @@ fn control<K: Kind>(shared: &Shared, cell: &mut Cell<K>) -> Attempt {
             }
             Ok(c) => {
                 let set = c.sock.0.prepare(&options);
-                result(set.map(|()| c), IoDone::Connected)
+                result(set.map(|()| c), done)
             }
             Err(e) => IoDone::Failed(e),
         },
@@ -142,8 +143,17 @@ fn control<K: Kind>(shared: &Shared, cell: &mut Cell<K>) -> Attempt {
             IoDone::Done
         }
     };
-    cell.head.io = IoSlot::Done(Box::new(done));
+    cell.head.io = IoSlot::Done(Box::new(came));
     Attempt::Go(Step::Again(at))
+}
+
+fn done(c: Connected) -> IoDone {
+    IoDone::Connected(Box::new(c))
+}
+
+fn connected(sock: Sock, peer: Option<SocketAddr>) -> IoDone {
+    let local = sock.0.local();
+    done(Connected::new(sock, local, peer))
 }
 
 fn result<T>(r: std::io::Result<T>, ok: impl FnOnce(T) -> IoDone) -> IoDone {

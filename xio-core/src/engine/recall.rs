@@ -70,7 +70,9 @@ impl Tree {
         // A level may have had something of its own in place.
         cell.body.leave(0);
         let message = cell.head.error.is_none() && self.plan.unit.has_borders();
-        if (cell.body.got == 0 && !message) || planted("bytes go with a dropped read") {
+        // What was read at a place of its own belongs to no other read.
+        let placed = cell.head.attrs.find::<crate::attr::Offset>().is_some();
+        if placed || cell.body.got == 0 && !message || planted("bytes go with a dropped read") {
             return;
         }
         let chunk = Chunk::from(cell.body.take_back(cell.body.got));

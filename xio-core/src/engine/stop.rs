@@ -221,7 +221,9 @@ impl Tree {
         let borders = self.plan.unit.has_borders();
         let Some(entry) = self.inner.entry(id) else { return };
         let (at, error) = match entry.cell.as_ref() {
-            Some(AnyCell::Write(c)) if borders && c.body.moved > 0 && c.body.moved < c.body.total => {
+            Some(AnyCell::Write(c))
+                if (borders || c.body.is_dressed()) && c.body.moved > 0 && c.body.moved < c.body.total =>
+            {
                 let text = format!("a stopped write left {} of {} bytes of a message sent", c.body.moved, c.body.total);
                 (entry.at, Error::new(ErrorKind::BrokenPipe).detail(text))
             }

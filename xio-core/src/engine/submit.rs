@@ -473,9 +473,9 @@ impl Tree {
         step
     }
 
-    /// A write that stops half way on a stack with borders tears the message it was in.
+    /// A write that stops half way tears the message it was in, or what a level made of it.
     fn tear<K: Kind>(&mut self, cell: &Cell<K>) {
-        if K::KIND != OpKind::Write || !self.plan.unit.has_borders() {
+        if K::KIND != OpKind::Write || !(self.plan.unit.has_borders() || K::is_dressed(&cell.body)) {
             return;
         }
         let total = K::total(&cell.body);

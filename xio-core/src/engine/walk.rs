@@ -10,6 +10,9 @@ use crate::op::{Act, Cell, IoSlot, Kind, Op, Role};
 use crate::plan::{END, Plan, USER};
 use crate::stats::Stats;
 
+/// How often an op may be sent down again in one go.
+const MOST_TURNS: u32 = 1 << 22;
+
 /// Why the loop let go of an op.
 #[derive(Debug)]
 pub(crate) enum Stop {
@@ -63,6 +66,7 @@ pub(crate) fn walk<K: Kind, S: Stats>(tree: &mut Tree, cell: &mut Cell<K>, step:
         },
     };
     let mut down = down;
+    let mut turns = 0;
     let failed = cx.inner.rare.as_ref().is_some_and(|r| !r.failed.is_empty());
     loop {
         if std::mem::replace(&mut down, true) {
@@ -156,7 +160,13 @@ pub(crate) fn walk<K: Kind, S: Stats>(tree: &mut Tree, cell: &mut Cell<K>, step:
             if act == Act::Up {
                 continue;
             }
-            match answered::<K>(&mut cx, cell, at, act, Phase::Up) {
+            turns += 1;
+            let next = match turns {
+                // Whoever sends an op down as often as it comes up would hold the lock for ever.
+                MOST_TURNS => fail(&mut cx, cell, at, Error::new(ErrorKind::NoProgress)),
+                _ => answered::<K>(&mut cx, cell, at, act, Phase::Up),
+            };
+            match next {
                 Next::Again(n) => {
                     inside = true;
                     at = n;

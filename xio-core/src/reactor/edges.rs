@@ -31,13 +31,13 @@ impl Edges {
             self.came[if planted("directions are one") { 1 } else { direction as usize }]
                 .fetch_add(1, Ordering::AcqRel);
         }
+        waiters.move_to(ready);
         if planted("an edge keeps its waiters") {
-            return ready.extend(waiters.iter().cloned());
+            ready.iter().for_each(|w| waiters.push(w.clone()));
         }
         if planted("an edge wakes one") {
-            return ready.extend(waiters.pop());
+            ready.drain(ready.len().min(1)..).for_each(|w| waiters.push(w));
         }
-        ready.extend(waiters.drain(..));
     }
 
     /// Makes an attempt. One that finds nothing has seen to the edges that had come before it, and to
@@ -70,6 +70,10 @@ impl Edges {
 
     /// Takes one waiter away.
     pub(crate) fn disarm(&self, direction: Direction, waiter: &Waiter) {
-        self.waiters.lock()[direction as usize].retain(|w| w != waiter && !planted("a waiter takes all away"));
+        let waiters = &mut self.waiters.lock()[direction as usize];
+        if planted("a waiter takes all away") {
+            *waiters = Waiters::new();
+        }
+        waiters.remove(waiter);
     }
 }

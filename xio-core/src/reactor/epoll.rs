@@ -23,7 +23,6 @@ use super::edges::Edges;
 use super::{Bell, Reactor, Waiter};
 use crate::buffer::{Piece, Room};
 use crate::cntl::Path;
-use crate::contact::Contact;
 use crate::io::{Connected, Direction, RuntimeOption, Sock, Socket, SocketOptions};
 use crate::sync::{Arc, AtomicU32, AtomicU64, Mutex, Ordering};
 use crate::time::Time;
@@ -38,7 +37,8 @@ const SEND: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
 const EVENTS: usize = 256;
 /// Epoll's number for the eventfd.
 const WAKE: u64 = u64::MAX;
-const UNREGISTERED: u32 = u32::MAX;
+/// Beside a socket's number: epoll knows it.
+const REGISTERED: u32 = 1 << 31;
 
 pub(crate) struct Epoll {
     shared: Arc<Set>,
@@ -55,11 +55,12 @@ struct Set {
 /// A stream socket, connected, connecting or listening.
 struct Stream {
     fd: OwnedFd,
-    set: Arc<Set>,
-    me: Weak<Self>,
+    /// Its number in the set, and [`REGISTERED`].
     key: AtomicU32,
+    set: Arc<Set>,
     edges: Edges,
-    spin: AtomicU64,
+    /// In microseconds.
+    spin: AtomicU32,
     /// Whether it can wait in a receive; see [`Patience`].
     patience: AtomicU32,
 }
@@ -97,16 +98,19 @@ impl Epoll {
 
 impl Set {
     fn stream(self: &Arc<Self>, fd: OwnedFd, spin: Duration) -> Arc<Stream> {
-        let spin = nanos(spin);
-        Arc::new_cyclic(|me| Stream {
+        let mut sockets = self.sockets.lock();
+        let place = sockets.vacant_entry();
+        let stream = Arc::new(Stream {
             fd,
+            // Far fewer descriptors than numbers.
+            key: AtomicU32::new(place.key() as u32),
             set: self.clone(),
-            me: me.clone(),
-            key: AtomicU32::new(UNREGISTERED),
             edges: Edges::new(),
-            spin: AtomicU64::new(spin),
+            spin: AtomicU32::new(micros(spin)),
             patience: AtomicU32::new(Patience::UNKNOWN),
-        })
+        });
+        place.insert(Arc::downgrade(&stream));
+        stream
     }
 }
 
@@ -153,8 +157,8 @@ impl Reactor for Epoll {
             false => bind_first(&socket, &options.bind, at)?,
         }
         socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
-        let local = socket.local_addr()?.as_socket().map(Contact::from).unwrap_or_default();
-        Ok(Connected::new(Sock(self.shared.stream(socket.into(), options.spin)), local, Contact::None))
+        let local = socket.local_addr()?.as_socket();
+        Ok(Connected::new(Sock(self.shared.stream(socket.into(), options.spin)), local, None))
     }
 
     fn adopt(&self, fd: OwnedFd, options: &SocketOptions) -> io::Result<Connected> {
@@ -165,7 +169,7 @@ impl Reactor for Epoll {
         if socket.local_addr()?.as_socket().is_some() {
             apply(&socket, options)?;
         }
-        let (local, peer) = ends(&socket);
+        let (local, peer) = (address(socket.local_addr()), address(socket.peer_addr()));
         let stream = self.shared.stream(socket.into(), options.spin);
         // Others may hold the same socket: its mode is theirs, too.
         stream.patience.store(Patience::NONE, Ordering::Relaxed);
@@ -217,19 +221,20 @@ impl Stream {
         self.edges.attempt(direction, f)
     }
 
+    fn is_registered(&self) -> bool {
+        self.key.load(Ordering::Relaxed) & REGISTERED != 0
+    }
+
     fn register(&self) -> io::Result<()> {
-        let mut sockets = self.set.sockets.lock();
-        if self.key.load(Ordering::Relaxed) != UNREGISTERED {
-            return Ok(());
-        }
-        let key = sockets.insert(self.me.clone());
+        let key = self.key.load(Ordering::Relaxed) & !REGISTERED;
         let flags = epoll::EventFlags::IN | epoll::EventFlags::OUT | epoll::EventFlags::RDHUP | epoll::EventFlags::ET;
-        let data = epoll::EventData::new_u64(key as u64);
-        if let Err(e) = epoll::add(&self.set.epoll, &self.fd, data, flags) {
-            sockets.remove(key);
-            return Err(e.into());
+        let data = epoll::EventData::new_u64(key.into());
+        match epoll::add(&self.set.epoll, &self.fd, data, flags) {
+            // Another thread was faster, or a duplicate of an adopted descriptor kept an old number alive.
+            Err(Errno::EXIST) => epoll::modify(&self.set.epoll, &self.fd, data, flags)?,
+            other => other?,
         }
-        self.key.store(u32::try_from(key).unwrap_or(UNREGISTERED), Ordering::Relaxed);
+        self.key.store(key | REGISTERED, Ordering::Relaxed);
         Ok(())
     }
 
@@ -255,11 +260,9 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        let key = self.key.load(Ordering::Relaxed);
-        if key != UNREGISTERED {
-            // Closing the descriptor takes it out of epoll.
-            self.set.sockets.lock().try_remove(key as usize);
-        }
+        // Closing the descriptor takes it out of epoll.
+        let key = self.key.load(Ordering::Relaxed) & !REGISTERED;
+        self.set.sockets.lock().try_remove(key as usize);
     }
 }
 
@@ -314,27 +317,28 @@ impl Socket for Stream {
 
     fn accept(&self) -> io::Result<Connected> {
         let flags = rustix::net::SocketFlags::CLOEXEC | rustix::net::SocketFlags::NONBLOCK;
-        let fd = self.attempt(Direction::Read, || Ok(rustix::net::accept_with(&self.fd, flags)?))?;
-        let socket = socket2::Socket::from(fd);
-        let (local, peer) = ends(&socket);
-        Ok(Connected::new(Sock(self.set.stream(socket.into(), Duration::ZERO)), local, peer))
+        let (fd, peer) = self.attempt(Direction::Read, || Ok(rustix::net::acceptfrom_with(&self.fd, flags)?))?;
+        let stream = self.set.stream(fd, Duration::ZERO);
+        let (local, peer) = (stream.local(), peer.and_then(|a| a.try_into().ok()));
+        Ok(Connected::new(Sock(stream), local, peer))
     }
 
-    fn finish_connect(&self) -> io::Result<Connected> {
+    fn finish_connect(&self) -> io::Result<Option<SocketAddr>> {
         let socket = self.socket();
         self.attempt(Direction::Write, || {
             if let Some(e) = socket.take_error()? {
                 return Err(e);
             }
             match socket.peer_addr() {
-                Ok(_) => Ok(()),
+                Ok(a) => Ok(a.as_socket()),
                 Err(e) if e.kind() == io::ErrorKind::NotConnected => Err(io::ErrorKind::WouldBlock.into()),
                 Err(e) => Err(e),
             }
-        })?;
-        let (local, peer) = ends(&socket);
-        let me = self.me.upgrade().ok_or(io::ErrorKind::NotConnected)?;
-        Ok(Connected::new(Sock(me), local, peer))
+        })
+    }
+
+    fn local(&self) -> Option<SocketAddr> {
+        address(self.socket().local_addr())
     }
 
     fn shutdown_write(&self) -> io::Result<()> {
@@ -360,7 +364,7 @@ impl Socket for Stream {
     }
 
     fn arm(&self, direction: Direction, waiter: Waiter) -> bool {
-        if self.key.load(Ordering::Relaxed) == UNREGISTERED && self.register().is_err() {
+        if !self.is_registered() && self.register().is_err() {
             // Out of kernel memory: let the attempt run again rather than hang.
             return false;
         }
@@ -377,7 +381,7 @@ impl Socket for Stream {
     }
 
     fn spin(&self) -> Duration {
-        Duration::from_nanos(self.spin.load(Ordering::Relaxed))
+        Duration::from_micros(self.spin.load(Ordering::Relaxed).into())
     }
 
     fn path(&self) -> io::Result<Path> {
@@ -392,14 +396,14 @@ impl Socket for Stream {
             RuntimeOption::RecvBuffer(n) => s.set_recv_buffer_size(n),
             RuntimeOption::NotsentLowat(n) => s.set_tcp_notsent_lowat(n),
             RuntimeOption::Spin(d) => {
-                self.spin.store(nanos(d), Ordering::Relaxed);
+                self.spin.store(micros(d), Ordering::Relaxed);
                 Ok(())
             }
         }
     }
 
     fn prepare(&self, options: &SocketOptions) -> io::Result<()> {
-        self.spin.store(nanos(options.spin), Ordering::Relaxed);
+        self.spin.store(micros(options.spin), Ordering::Relaxed);
         apply(&self.socket(), options)
     }
 }
@@ -412,8 +416,9 @@ pub(crate) fn several_cpus() -> bool {
     }
 }
 
-fn nanos(d: Duration) -> u64 {
-    u64::try_from(d.as_nanos()).unwrap_or(u64::MAX)
+/// Whole microseconds, rounded up.
+fn micros(d: Duration) -> u32 {
+    u32::try_from(d.as_nanos().div_ceil(1000)).unwrap_or(u32::MAX)
 }
 
 fn new_socket(for_: SocketAddr, options: &SocketOptions) -> io::Result<socket2::Socket> {
@@ -483,8 +488,22 @@ fn apply(s: &socket2::Socket, o: &SocketOptions) -> io::Result<()> {
     Ok(())
 }
 
-fn ends(s: &socket2::Socket) -> (Contact, Contact) {
-    let contact =
-        |a: io::Result<socket2::SockAddr>| a.ok().and_then(|a| a.as_socket()).map(Contact::from).unwrap_or_default();
-    (contact(s.local_addr()), contact(s.peer_addr()))
+fn address(a: io::Result<socket2::SockAddr>) -> Option<SocketAddr> {
+    a.ok()?.as_socket()
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_is_small() {
+        assert!(size_of::<Stream>() <= 80, "{}", size_of::<Stream>());
+    }
+
+    #[test]
+    fn times_are_rounded_up_and_end_somewhere() {
+        assert_eq!([0, 1, 1000, 1001].map(|n| micros(Duration::from_nanos(n))), [0, 1, 1, 2]);
+        assert_eq!(micros(Duration::MAX), u32::MAX);
+    }
 }

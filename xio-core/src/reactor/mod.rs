@@ -35,8 +35,59 @@ pub struct Waiter {
     pub(crate) id: OpId,
 }
 
-/// Those who wait for one direction of a socket; nearly always one.
-pub(crate) type Waiters = smallvec::SmallVec<[Waiter; 1]>;
+/// Those who wait for one direction of a socket, in the order they came. Nearly always that is one at
+/// most, so it has the size of one.
+pub(crate) enum Waiters {
+    One(Waiter),
+    #[allow(clippy::box_collection, reason = "no larger than one waiter is the point")]
+    Others(Option<Box<Vec<Waiter>>>),
+}
+
+impl Waiters {
+    pub(crate) const fn new() -> Self {
+        Self::Others(None)
+    }
+
+    pub(crate) fn push(&mut self, waiter: Waiter) {
+        *self = match std::mem::take(self) {
+            Self::Others(None) => Self::One(waiter),
+            Self::One(first) => Self::Others(Some(Box::new(vec![first, waiter]))),
+            Self::Others(Some(mut all)) => {
+                all.push(waiter);
+                Self::Others(Some(all))
+            }
+        };
+    }
+
+    pub(crate) fn remove(&mut self, waiter: &Waiter) {
+        match self {
+            Self::One(one) if one == waiter => *self = Self::new(),
+            Self::One(_) | Self::Others(None) => {}
+            Self::Others(Some(all)) => all.retain(|w| w != waiter),
+        }
+    }
+
+    /// Moves all of them out.
+    pub(crate) fn move_to(&mut self, ready: &mut Vec<Waiter>) {
+        match std::mem::take(self) {
+            Self::One(one) => ready.push(one),
+            Self::Others(all) => ready.extend(all.into_iter().flat_map(|all| *all)),
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::One(_) => 1,
+            Self::Others(all) => all.as_ref().map_or(0, |all| all.len()),
+        }
+    }
+}
+
+impl Default for Waiters {
+    fn default() -> Self {
+        Self::new()
+    }
+}
 
 impl PartialEq for Waiter {
     fn eq(&self, other: &Self) -> bool {
@@ -95,4 +146,33 @@ pub trait Reactor: Send + Sync {
 
     /// A descriptor that becomes readable when a turn has something to do, for a host's own loop.
     fn fd(&self) -> Option<BorrowedFd<'_>>;
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waiters_stay_in_order_and_take_no_more_room_than_one() {
+        let waiter = |slot| Waiter { core: Weak::new(), id: OpId { slot, generation: 1 } };
+        let left = |w: &mut Waiters| {
+            let mut ready = Vec::new();
+            w.move_to(&mut ready);
+            assert_eq!(w.len(), 0);
+            ready.iter().map(|w| w.id.slot).collect::<Vec<_>>()
+        };
+        assert_eq!(size_of::<Waiters>(), size_of::<Waiter>());
+        let mut w = Waiters::new();
+        assert_eq!(left(&mut w), []);
+        for n in 1..5 {
+            (0..n).for_each(|i| w.push(waiter(i)));
+            assert_eq!(w.len(), n as usize);
+            w.remove(&waiter(9));
+            w.remove(&waiter(1));
+            assert_eq!(left(&mut w), (0..n).filter(|i| *i != 1).collect::<Vec<_>>());
+        }
+        w.push(waiter(3));
+        w.remove(&waiter(3));
+        assert_eq!(left(&mut w), []);
+    }
 }

@@ -17,14 +17,14 @@ use std::io;
 use clap::ValueEnum;
 use xio_peers::placement::{Placement, usable_cpus};
 use xio_peers::rounds::{Better, Contender, Outcome as Rounds, Ratio, interleave, median};
-use xio_stacks::Contact;
 use xio_stacks::core::schema::{Value, size_words};
+use xio_stacks::{Contact, Endpoint, Registry};
 
 use crate::cat::size;
 use crate::exit::{Failure, Outcome, failed, warn};
 use crate::interrupt;
 use crate::render::Ui;
-use crate::target::{Target, endpoint};
+use crate::target::{Target, endpoint, two_contacts};
 use crate::words::bottoms;
 use baseline::Baseline;
 use plan::{Plan, Shot};
@@ -149,9 +149,12 @@ pub(crate) enum Which {
 
 impl Bench {
     pub(crate) fn run(&self, ui: &Ui) -> Outcome {
-        let target = endpoint(&self.spec)?;
+        let target = endpoint(&self.spec, ui)?;
         let placement = self.place()?;
         self.fits(&target)?;
+        let contact = self.contact(&target)?;
+        let plan = |size: &u64| self.plan(&target, &contact, placement, *size);
+        let plans = self.size.iter().map(plan).collect::<Outcome<Vec<_>>>()?;
         self.warn(&target, ui);
         interrupt::watch()?;
         let live = ui.live;
@@ -163,9 +166,8 @@ impl Bench {
             interrupt::exit()
         });
         let mut report = Report::new(self, &target, placement, ui)?;
-        for size in &self.size {
-            let plan = self.plan(&target, placement, *size)?;
-            let row = self.measure(&plan)?;
+        for plan in &plans {
+            let row = self.measure(plan)?;
             report.row(row)?;
         }
         report.end()
@@ -230,7 +232,22 @@ impl Bench {
         }
     }
 
-    fn plan(&self, target: &Target, placement: Placement, size: u64) -> Outcome<Plan> {
+    /// Where the two ends meet.
+    fn contact(&self, target: &Target) -> Outcome<Contact> {
+        match &self.contact {
+            Some(text) if !target.contact.is_none() => Err(two_contacts(&target.contact, text)),
+            Some(text) => {
+                let endpoint = Endpoint::new(target.spec.clone(), text.parse::<Contact>()?);
+                let (_, contact) = endpoint.bind(&Registry::with_defaults())?;
+                Ok(contact)
+            }
+            None if !target.contact.is_none() => Ok(target.contact.clone()),
+            None if bottoms(&target.stack).contains(&"tcp") => Ok(Contact::new("127.0.0.1:0")),
+            None => Ok(Contact::None),
+        }
+    }
+
+    fn plan(&self, target: &Target, contact: &Contact, placement: Placement, size: u64) -> Outcome<Plan> {
         let caps = target.stack.caps();
         let most = caps.max_message.map_or(MAX_SIZE, |m| (m as u64).min(MAX_SIZE));
         if size == 0 || size > most {
@@ -238,15 +255,9 @@ impl Bench {
             return Err(Failure::Usage(format!("--size lies between 1 B and {most} here, not {}", size_words(size))));
         }
         let bytes = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
-        let contact = match &self.contact {
-            Some(text) => text.parse()?,
-            None if !target.contact.is_none() => target.contact.clone(),
-            None if bottoms(&target.stack).contains(&"tcp") => Contact::new("127.0.0.1:0"),
-            None => Contact::None,
-        };
         Ok(Plan {
             stack: target.stack.clone(),
-            contact,
+            contact: contact.clone(),
             mode: self.mode,
             api: self.api,
             which: self.op,

@@ -9,7 +9,7 @@ use xio_peers::rounds::{Outcome as Rounds, Ratio};
 use super::plan::{Plan, Shot};
 use super::{Bench, Mode, middle};
 use crate::exit::Outcome;
-use crate::render::{Out, Table, Ui, bytes, nanos, rate};
+use crate::render::{Out, Table, Ui, bytes, count, nanos, rate};
 use crate::target::Target;
 
 /// The figures of one size.
@@ -139,7 +139,7 @@ impl<'a> Report<'a> {
     fn head(&mut self) -> Outcome {
         let p = self.ui.out;
         let [mode, api, placement] = self.names();
-        let text = format!("{mode}, {api}, {placement}, {} rounds", self.bench.rounds);
+        let text = format!("{mode}, {api}, {placement}, {}", count(self.bench.rounds.into(), "round"));
         writeln!(self.out, "{}  {}", p.cyan(&self.spec), p.dim(&text))?;
         self.out.done()
     }

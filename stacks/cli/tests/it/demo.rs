@@ -60,3 +60,31 @@ fn the_queue_joins_what_is_handed_over_together() {
     assert_eq!((&seen["levels"][0]["level"], writes(0)), (&"queue".into(), 32));
     assert!(writes(2) < 10, "tcp saw {} writes", writes(2));
 }
+
+/// What a demo says, without what differs from run to run.
+fn shape(text: &str) -> Vec<String> {
+    let line = |l: &str| {
+        let units = ["ns", "us", "ms", "s", "KiB/s", "MiB/s", "GiB/s"];
+        let words = l.split_whitespace().filter(|w| !units.contains(&w.trim_end_matches(',')));
+        let digest = |w: &str| w.len() == 64;
+        let varies = |w: &str| w == "-" || w.contains(|c: char| c.is_ascii_digit()) && !digest(w) && !w.contains("SHA");
+        words.map(|w| if varies(w) { "#" } else { w }).collect::<Vec<_>>().join(" ")
+    };
+    text.trim().lines().map(line).collect()
+}
+
+#[test]
+fn the_readme_shows_the_demo_as_it_is() {
+    let Ok(readme) = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md")) else {
+        return eprintln!("SKIP: no README beside a packaged crate");
+    };
+    let ran = run(&["demo"]);
+    let begin = ran.out.lines().next().unwrap();
+    let shown = readme.split("```text\n").find(|block| block.starts_with(begin)).expect("a block of the demo");
+    let shown = shown.split("```").next().unwrap();
+    // The digests too: the file that is sent is the same.
+    assert_eq!(shape(shown), shape(&ran.out));
+    let size =
+        |text: &str| text.lines().find(|l| l.contains(" bytes (")).map(|l| l.split(", ").nth(1).map(str::to_owned));
+    assert_eq!(size(shown), size(&ran.out));
+}

@@ -28,7 +28,7 @@ fn an_unknown_driver_is_drawn() {
     1 | quene/frame/tcp
       | ^^^^^ did you mean `queue`?
       |
-      = help: there are `frame`, `loop`, `null`, `pick`, `queue`, `tcp`, `void`
+      = help: there are `fault`, `file`, `frame`, `loop`, `null`, `pick`, `queue`, `rate`, `tcp`, `void`
     ");
 }
 
@@ -68,7 +68,7 @@ fn bad_usage_is_one_line() {
     assert_snapshot!(line(&["chek"], 2), @"error: unrecognized subcommand 'chek'; a similar subcommand exists: 'check'; try `xio --help`");
     assert_snapshot!(line(&["check"], 2), @"error: the following required arguments were not provided: <SPEC>; try `xio check --help`");
     assert_snapshot!(line(&["cat", "tcp @ a:1", "b:2"], 2), @"error: two contacts: `a:1` in the endpoint and `b:2` behind it; leave one of them out");
-    assert_snapshot!(line(&["drivers", "quue"], 2), @"error: no driver `quue`; did you mean `queue`?; there are `frame`, `loop`, `null`, `pick`, `queue`, `tcp`, `void`");
+    assert_snapshot!(line(&["drivers", "quue"], 2), @"error: no driver `quue`; did you mean `queue`? there are `fault`, `file`, `frame`, `loop`, `null`, `pick`, `queue`, `rate`, `tcp`, `void`");
     assert_snapshot!(line(&["bench", "void", "--mode", "pingpong"], 2), @"error: nothing comes back from `void`; it is measured with --mode op");
     assert_snapshot!(line(&["bench", "tcp", "--mode", "stream", "--outstanding", "4"], 2), @"error: a blocking caller has one op under way; --outstanding needs --api callback or async");
     assert_snapshot!(line(&["bench", "tcp", "--mode", "stream", "--size", "64k"], 2), @"error: invalid value '64k' for '--size <SIZES>': wants a size, found `64k`: write `64KiB` (1024s) or `64kB` (1000s); try `xio bench --help`");
@@ -89,7 +89,7 @@ fn a_refused_connection_says_who() {
     // Bound and not listening: nobody else can take the port meanwhile.
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let text = line(&["cat", "frame/tcp", &free], 1).replace(&free, "ADDR");
-    assert!(text.starts_with("error: tcp in `frame/tcp`: open: connection refused: `ADDR`"), "{text}");
+    assert_snapshot!(text, @"error: tcp in `frame/tcp`: open: connection refused (os error 111): `ADDR`: nobody listens there");
 }
 
 #[test]
@@ -105,11 +105,55 @@ fn a_bad_contact_says_how_to_write_it() {
 }
 
 #[test]
+fn a_missing_contact_says_where_to_write_it() {
+    assert_snapshot!(line(&["cat", "frame/tcp"], 2), @"error: there is no contact: say where to, as in `xio cat 'frame/tcp' CONTACT`; `xio drivers tcp` says how");
+    assert_snapshot!(line(&["cat", "frame/tcp", ""], 2), @"error: there is no contact: say where to, as in `xio cat 'frame/tcp' CONTACT`; `xio drivers tcp` says how");
+    assert_snapshot!(line(&["cat", "loop"], 2), @"error: there is no contact: say where to, as in `xio cat 'loop' CONTACT`; `xio drivers loop` says how");
+    assert_snapshot!(line(&["cat", "tcp", "{a: x:1}"], 2), @"error: tcp: open: invalid contact: `{a: x:1}`: a map of branches, but `tcp` has none; write `host:port`");
+}
+
+#[test]
+fn a_level_below_a_level_that_fails_is_named_once() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let text = line(&["cat", "pick{a: tcp, b: tcp}", &free], 1).replace(&free, "ADDR");
+    assert_snapshot!(text, @"error: pick in `pick{a: tcp, b: tcp}`: open: branch `a`: a.tcp (tcp): connection refused (os error 111): `ADDR`: nobody listens there");
+    let text = line(&["cat", "tcp", &free.replace("127.0.0.1", "localhost")], 1);
+    assert!(text.matches("refused").count() == 1 && text.contains("(os error 111)"), "{text}");
+}
+
+#[test]
+fn a_wrong_contact_in_an_endpoint_is_drawn() {
+    assert_snapshot!(said(&["explain", "frame/tcp @ ]["], 2), @r"
+    error[E013]: `][` is not a contact of `tcp`: `]` cannot stand in a host name
+      |
+    1 | frame/tcp @ ][
+      |             ^
+      |
+      = help: write a name or an address
+    ");
+}
+
+#[test]
+fn the_demo_finds_a_wrong_contact_before_it_begins() {
+    assert_snapshot!(said(&["demo", "--contact", "]["], 2), @"error[E013]: `][` is not a contact of `tcp`: `]` cannot stand in a host name; write a name or an address");
+    assert_snapshot!(line(&["demo", "--contact", "{a"], 2), @"error: invalid contact: expected `:` after the branch label (at byte 2)");
+}
+
+#[test]
+fn bench_looks_at_everything_before_it_begins() {
+    let bench = |args: &[&str]| said(&[&["bench", "frame/tcp(nodelay)", "--mode", "stream"], args].concat(), 2);
+    assert_snapshot!(bench(&["--size", "64,17MiB"]), @"error: --size lies between 1 B and 16 MiB here, not 17 MiB");
+    assert_snapshot!(bench(&["--contact", "]["]), @"error[E013]: `][` is not a contact of `tcp`: `]` cannot stand in a host name; write a name or an address");
+    let twice = ["bench", "tcp @ 127.0.0.1:0", "--mode", "stream", "--contact", "127.0.0.1:0"];
+    assert_snapshot!(line(&twice, 2), @"error: two contacts: `127.0.0.1:0` in the endpoint and `127.0.0.1:0` behind it; leave one of them out");
+}
+
+#[test]
 fn a_port_that_is_taken_is_named() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = taken.local_addr().unwrap().to_string();
     let text = line(&["listen", "tcp", &addr], 1).replace(&addr, "ADDR");
-    assert!(text.starts_with("error: tcp: listen: address in use: `ADDR`"), "{text}");
+    assert_snapshot!(text, @"error: tcp: listen: address in use (os error 98): `ADDR`: somebody listens there; take another port, or 0 for a free one");
 }
 
 #[test]

@@ -14,19 +14,28 @@ use xio_core::level::{Cancel, Reason};
 use xio_core::op::{Accept, Close, Flush, Kind, Listen, OpId, Open, Read, Ready, Shutdown, Write};
 use xio_core::{Contact, Cx, Error, Flow, Level, Op};
 
-use super::Faults;
+use super::{Fault, Faults};
+use crate::canary::{Bird, Canary, Nest};
 
 impl Faults {
     /// A driver that stands for `inner`. The n-th call of a method of its levels fails: with an error
     /// where the method answers an op (not a close), else only where the fault is a panic.
     pub fn around(&self, inner: Arc<dyn Driver>) -> Arc<dyn Driver> {
-        Arc::new(Around { inner, faults: self.clone() })
+        Arc::new(Around { inner, faults: self.clone(), nest: Nest::default() })
+    }
+}
+
+impl Nest {
+    /// A driver that stands for `inner`, each level of which has a bird in this nest.
+    pub fn around(&self, inner: Arc<dyn Driver>) -> Arc<dyn Driver> {
+        Arc::new(Around { inner, faults: Faults::new(0, Fault::Panic), nest: self.clone() })
     }
 }
 
 struct Around {
     inner: Arc<dyn Driver>,
     faults: Faults,
+    nest: Nest,
 }
 
 impl Driver for Around {
@@ -47,7 +56,9 @@ impl Driver for Around {
     }
     fn level(&self, attr: &dyn Attr, role: Role) -> Result<Box<dyn Level>, Error> {
         let inner = self.inner.level(attr, role)?;
-        Ok(Box::new(Within { inner, faults: self.faults.clone() }))
+        let (bird, canary) = Canary::new();
+        self.nest.add(canary);
+        Ok(Box::new(Within { inner, faults: self.faults.clone(), _bird: bird }))
     }
     fn op_cntl(&self, attrs: &mut OpAttrs, c: &mut Cntl<'_>) -> Result<(), Error> {
         self.inner.op_cntl(attrs, c)
@@ -63,6 +74,7 @@ impl Driver for Around {
 struct Within {
     inner: Box<dyn Level>,
     faults: Faults,
+    _bird: Bird,
 }
 
 impl Within {

@@ -17,6 +17,9 @@ use crate::verdict::{Checked, Stop};
 /// Most runs of [`every`].
 const MAX_RUNS: u64 = 10_000;
 
+/// Stands for every call.
+const ALWAYS: u64 = u64::MAX;
+
 /// The text of every error and panic that is made here.
 pub const TEXT: &str = "a fault of the test";
 
@@ -50,6 +53,11 @@ impl Faults {
         Self(Arc::new(Mutex::new(Plan { n, calls: 0, fault, kinds: Vec::new(), armed: true, hit: None })))
     }
 
+    /// A fault at every call.
+    pub fn always(fault: Fault) -> Self {
+        Self::new(ALWAYS, fault)
+    }
+
     /// Counts calls of these kinds of op alone.
     #[must_use]
     pub fn only(self, kinds: &[OpKind]) -> Self {
@@ -76,7 +84,7 @@ impl Faults {
             let mut plan = self.lock();
             let counts = plan.armed && (plan.kinds.is_empty() || kind.is_some_and(|k| plan.kinds.contains(&k)));
             plan.calls += u64::from(counts);
-            if !counts || plan.calls != plan.n {
+            if !counts || plan.n != ALWAYS && plan.calls != plan.n {
                 return None;
             }
             plan.hit = Some(place());

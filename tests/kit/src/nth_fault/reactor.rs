@@ -99,11 +99,12 @@ impl Socket for Port {
         self.faults.system_call(OpKind::Accept, "accept")?;
         self.socket().accept().map(|c| self.faults.connected(c))
     }
-    fn finish_connect(&self) -> io::Result<Connected> {
+    fn finish_connect(&self) -> io::Result<Option<SocketAddr>> {
         self.faults.system_call(OpKind::Open, "getsockopt")?;
-        let c = self.socket().finish_connect()?;
-        // The same socket, now connected: it stays behind its own faults.
-        Ok(self.faults.connected(c))
+        self.socket().finish_connect()
+    }
+    fn local(&self) -> Option<SocketAddr> {
+        self.socket().local()
     }
     fn shutdown_write(&self) -> io::Result<()> {
         self.faults.system_call(OpKind::Shutdown, "shutdown")?;

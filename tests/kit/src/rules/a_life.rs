@@ -2,15 +2,16 @@
 //! they see it, and what only users see.
 
 use xio_core::driver::OpKind;
+use xio_core::reactor::SimConfig;
 use xio_core::{CloseMode, ErrorKind, Handle};
 
-use super::data::{drain, read_unit, room, same, transfer, units};
+use super::data::{drain, much, read_unit, room, same, transfer, units};
 use super::mixed::Mixed;
-use crate::bench::{Bench, Guests, LONG, Pair, Tell, World};
+use crate::bench::{Bench, LONG, Tell, World};
 use crate::chatty;
 use crate::dice::{Dice, pattern};
 use crate::nop::nop;
-use crate::nth_fault::{Fault, Faults, every, every_of};
+use crate::nth_fault::{Fault, Faults, every_of};
 use crate::probe::{Event, Mark, Side};
 use crate::verdict::{Checked, Stop};
 
@@ -227,82 +228,6 @@ pub fn a6(bench: &mut Bench) -> Checked {
     })
 }
 
-/// A panic stays in its handle.
-///
-/// # Errors
-/// See the rule's text.
-pub fn a7(bench: &mut Bench) -> Checked {
-    bench.needs_virtual_time()?;
-    let seed = bench.seeds().first().copied().unwrap_or_default();
-    every(Fault::Panic, |faults| {
-        faults.arm(false);
-        let stage = bench.stage(seed).replace(|_, d| faults.around(d));
-        stage.build()?.run_rule(&mut |w| {
-            w.probes.may_kill();
-            panics_in_one(bench, w, faults)
-        })
-    })?;
-    Ok(())
-}
-
-fn panics_in_one(bench: &Bench, w: &World, faults: &Faults) -> Checked {
-    let mut dice = Dice::new(w.seed);
-    let accepts = w.caps().accepts;
-    let server = if accepts { Some(w.listen()?) } else { None };
-    let bystanders = server.as_ref().map(|s| w.pair_of(&w.far, s.clone())).transpose()?;
-    faults.arm(true);
-    let ended = Tell::new();
-    let opened = Tell::new();
-    let (tell, told) = (opened.clone(), ended.clone());
-    let to = server.as_ref().map_or_else(|| bench.subject().contact().clone(), |s| s.contact().clone());
-    let guests = server.as_ref().map(Guests::of);
-    w.open(to).deadline(LONG).then(move |r| tell.note(r));
-    w.run();
-    let near = opened.take().pop().ok_or_else(|| Stop::fail("an open never ended"))?;
-    let far = guests.zip(server.as_ref()).and_then(|(g, s)| g.take(&w.near, s).ok());
-    let mut count = 0;
-    if let Ok(near) = &near {
-        count = 3;
-        let (a, b, c) = (told.clone(), told.clone(), told.clone());
-        near.read(room(50)).then(move |r| a.note(r.err().map(|f| f.kind())));
-        near.write(pattern(1, 0, 500)).then(move |r| b.note(r.err().map(|f| f.kind())));
-        near.flush().then(move |r| c.note(r.err().map(|e| e.kind())));
-        if let Some((far, _)) = &far {
-            far.write("hello").then(|_| ());
-        }
-        w.run();
-        let a = told.clone();
-        near.close().then(move |r| a.note(r.err().map(|e| e.kind())));
-        count += 1;
-        w.run();
-    }
-    faults.arm(false);
-    ensure_eq!(ended.len(), count, "ops that ended, of those on the handle that panicked");
-    if let Ok(near) = &near {
-        let after = near.read(room(1)).deadline(LONG).wait();
-        ensure!(after.is_err(), "a handle that panicked or was closed can be read from");
-    }
-    drop(near);
-    if let Some((far, _)) = far {
-        let drained = drain(&far);
-        w.run_for(std::time::Duration::from_secs(30));
-        let last = drained.take().pop();
-        ensure!(matches!(last, Some(Err(_))), "the peer of a handle that panicked waits for ever");
-    }
-    let Some(beside) = bystanders else { return Ok(()) };
-    exchange(w, &beside, &mut dice).map_err(|s| s.at("a handle beside the one that panicked"))?;
-    let after = w.pair_of(&w.far, beside.server.clone());
-    after.and_then(|p| exchange(w, &p, &mut dice)).map_err(|s| s.at("a handle after the one that panicked"))
-}
-
-/// Moves a little both ways.
-fn exchange(w: &World, pair: &Pair, dice: &mut Dice) -> Checked {
-    if !w.caps().reliable || !w.caps().ordered {
-        return Ok(());
-    }
-    pair.both_ways().iter().try_for_each(|(a, b)| transfer(w, a, b, &units(w.seed, 3, 300), dice))
-}
-
 /// Callbacks come once, and before that of the close.
 ///
 /// # Errors
@@ -322,7 +247,7 @@ pub fn a8(bench: &mut Bench) -> Checked {
                 });
             }
             let tell = order.clone();
-            m.near.write(pattern(1, 0, 200_000)).then(move |_| tell.note(20));
+            m.near.write(pattern(1, 0, much(w))).then(move |_| tell.note(20));
             let tell = order.clone();
             m.near.close().mode(mode).then(move |_| tell.note(99));
             w.run();
@@ -348,14 +273,18 @@ pub fn a8(bench: &mut Bench) -> Checked {
 pub fn a9(bench: &mut Bench) -> Checked {
     let logs = Tell::new();
     bench.each_on(
-        |s| s.near(|n, below| if n == 0 { chatty::over(&logs, below) } else { below }),
+        // So narrow that the farewell takes several round trips.
+        |s| {
+            s.network(SimConfig::calm().with_buffer(4))
+                .near(|n, below| if n == 0 { chatty::over(&logs, below) } else { below })
+        },
         |w| {
             logs.take();
             let (near, drained) = match w.caps().accepts {
                 true => {
                     let p = w.pair()?;
                     let drained = drain(&p.far);
-                    p.far.write("to the level").deadline(LONG).wait()?;
+                    p.far.write("hi").deadline(LONG).wait()?;
                     w.keep((p.far, p.rest, p.server));
                     (p.near, Some(drained))
                 }

@@ -16,6 +16,14 @@ pub fn room(n: usize) -> BytesMut {
     BytesMut::with_capacity(n)
 }
 
+/// Bytes of a write that does not go at once: more than a narrow network holds, or than a transport
+/// without one.
+pub fn much(w: &World) -> usize {
+    let networked = w.sim.as_ref().is_some_and(|s| s.sockets() > 0);
+    let much = if networked { 20_000 } else { 150_000 };
+    w.caps().max_message.unwrap_or(much).min(much)
+}
+
 /// Cuts bytes into pieces at random places, some of them empty.
 pub fn cut(bytes: &[u8], dice: &mut Dice) -> Vec<Bytes> {
     let all = Bytes::copy_from_slice(bytes);

@@ -18,8 +18,14 @@
 //! compares the list with what happens.
 
 pub mod a_life;
+pub mod a_panic;
+pub mod b_bounds;
+pub mod b_close;
 pub mod b_open;
+pub mod c_buffers;
 pub mod c_data;
+pub mod c_pace;
+pub mod c_units;
 pub mod d_end;
 pub mod data;
 pub mod e_cancel;
@@ -60,14 +66,40 @@ macro_rules! __each_rule {
             "A4" a04_a_stale_number_harms_nobody $crate::rules::a_life::a4;
             "A5" a05_results_rise_as_they_were_finished $crate::rules::a_life::a5;
             "A6" a06_a_dropped_op_is_reported_not_lost $crate::rules::a_life::a6;
-            "A7" a07_a_panic_stays_in_its_handle $crate::rules::a_life::a7;
+            "A7" a07_a_panic_stays_in_its_handle $crate::rules::a_panic::a7;
             "A8" a08_callbacks_come_once_and_before_that_of_the_close $crate::rules::a_life::a8;
             "A9" a09_ops_of_drivers_are_ops $crate::rules::a_life::a9;
             "A10" a10_a_level_that_only_passes_is_not_seen $crate::rules::a_life::a10;
             // B
             "B1" b01_a_failed_open_closes_exactly_what_was_open $crate::rules::b_open::b1;
+            "B2" b02_the_error_of_an_open_is_that_of_the_level_that_failed $crate::rules::b_open::b2;
+            "B3" b03_nothing_before_the_open_nothing_after_the_close $crate::rules::b_open::b3;
+            "B4" b04_a_close_waits_until_all_ops_have_ended $crate::rules::b_close::b4;
+            "B5" b05_after_a_close_nothing_is_left $crate::rules::b_close::b5;
+            "B6" b06_closing_twice_or_from_anywhere_is_harmless $crate::rules::b_close::b6;
+            "B7" b07_a_close_cannot_be_cancelled $crate::rules::b_close::b7;
+            "B8" b08_a_dropped_handle_closes_itself $crate::rules::b_bounds::b8;
+            "B9" b09_an_open_can_be_given_up_at_any_moment $crate::rules::b_open::b9;
+            "B10" b10_a_close_does_as_asked_in_bounded_time $crate::rules::b_bounds::b10;
+            "B11" b11_after_a_failed_open_the_next_one_works $crate::rules::b_open::b11;
+            "B12" b12_an_engine_that_stops_ends_everything $crate::rules::b_bounds::b12;
             // C
             "C1" c01_what_is_read_is_what_was_written $crate::rules::c_data::c1;
+            "C2" c02_a_read_gets_as_much_as_it_waits_for $crate::rules::c_data::c2;
+            "C3" c03_a_read_that_can_never_be_satisfied_is_refused $crate::rules::c_data::c3;
+            "C4" c04_any_list_of_pieces_can_be_written $crate::rules::c_buffers::c4;
+            "C5" c05_a_read_writes_only_where_it_says $crate::rules::c_buffers::c5;
+            "C6" c06_a_write_says_how_much_went $crate::rules::c_data::c6;
+            "C7" c07_written_buffers_come_back_unchanged $crate::rules::c_buffers::c7;
+            "C8" c08_nothing_can_be_read_and_written $crate::rules::c_data::c8;
+            "C9" c09_datagrams_keep_their_borders $crate::rules::c_units::c9;
+            "C10" c10_reads_end_in_the_order_they_began $crate::rules::c_pace::c10;
+            "C11" c11_a_slow_peer_stops_the_writer $crate::rules::c_pace::c11;
+            "C12" c12_a_busy_handle_starves_nobody $crate::rules::c_pace::c12;
+            "C13" c13_reading_and_writing_do_not_wait_for_each_other $crate::rules::c_pace::c13;
+            "C14" c14_cutting_does_not_change_results $crate::rules::c_pace::c14;
+            "C15" c15_one_write_one_message $crate::rules::c_units::c15;
+            "C16" c16_a_half_written_message_is_never_passed_over $crate::rules::c_units::c16;
             // D
             // E
             // F

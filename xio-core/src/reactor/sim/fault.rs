@@ -34,13 +34,12 @@ impl Sim {
         self.world.lock().unroutable.insert(ip);
     }
 
-    /// Lets nothing pass between two hosts for a while; then all that was sent arrives. A cut of no
-    /// length ends an earlier one for what is sent from then on.
+    /// Lets nothing pass between two hosts for a while; then all that was sent arrives. It takes the place
+    /// of an earlier cut; one of no length ends it.
     pub fn partition(&self, a: IpAddr, b: IpAddr, length: Duration) {
         let mut w = self.world.lock();
         let until = w.now + length;
-        w.cuts.retain(|(x, y, _)| (*x, *y) != (a, b) && (*x, *y) != (b, a));
-        w.cuts.push((a, b, until));
+        w.cut(a, b, until);
     }
 
     /// Has a host take no more than so many bytes a second; 0 lifts that.

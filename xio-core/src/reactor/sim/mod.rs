@@ -24,7 +24,6 @@ pub use fault::AcceptFault;
 use self::net::{Mark, World};
 use self::socket::Port;
 use super::{Reactor, Waiter};
-use crate::contact::Contact;
 use crate::engine::Engine;
 use crate::io::{Connected, Sock, SocketOptions};
 use crate::sync::{Arc, Mutex, thread};
@@ -170,7 +169,7 @@ impl Reactor for Sim {
 
     fn listen(&self, at: SocketAddr, options: &SocketOptions) -> io::Result<Connected> {
         let (id, local) = self.world.lock().listen(at, options)?;
-        Ok(Connected::new(Port::sock(&self.world, id), local.into(), Contact::None))
+        Ok(Connected::new(Port::sock(&self.world, id), Some(local), None))
     }
 
     fn adopt(&self, _: OwnedFd, _: &SocketOptions) -> io::Result<Connected> {

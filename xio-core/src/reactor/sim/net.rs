@@ -97,6 +97,8 @@ pub(super) enum Slot {
 struct Event {
     /// From which host to which, for partitions.
     route: (IpAddr, IpAddr),
+    /// When it would have arrived, had nothing kept it.
+    due: Time,
     what: What,
 }
 
@@ -218,6 +220,25 @@ impl World {
         }
     }
 
+    /// The way between two hosts is cut until then, whatever it was before. What an earlier cut keeps
+    /// goes by this one, so that nothing overtakes it.
+    pub(super) fn cut(&mut self, a: IpAddr, b: IpAddr, until: Time) {
+        let between = |x: IpAddr, y: IpAddr| (x, y) == (a, b) || (x, y) == (b, a);
+        self.cuts.retain(|(x, y, _)| !between(*x, *y));
+        self.cuts.push((a, b, until));
+        let kept: Vec<_> = self
+            .events
+            .iter()
+            .filter(|((at, _), e)| *at > e.due && between(e.route.0, e.route.1))
+            .map(|(key, _)| *key)
+            .collect();
+        for key in kept {
+            if let Some(e) = self.events.remove(&key) {
+                self.events.insert((e.due.max(self.now), key.1), e);
+            }
+        }
+    }
+
     fn cut_until(&mut self, (from, to): (IpAddr, IpAddr)) -> Option<Time> {
         let now = self.now;
         self.cuts.retain(|(_, _, until)| *until > now);
@@ -237,7 +258,7 @@ impl World {
             e.last = at;
         }
         let number = self.number();
-        self.events.insert((at, number), Event { route: (local, peer), what });
+        self.events.insert((at, number), Event { route: (local, peer), due: at, what });
     }
 
     pub(super) fn latency(&mut self) -> Duration {
@@ -314,13 +335,15 @@ impl World {
         if cut || full || self.unroutable.contains(&to.ip()) {
             let at = self.now + Duration::from_secs(1 << tries);
             let number = self.number();
-            self.events.insert((at, number), Event { route, what: What::Syn { client, to, tries: tries + 1 } });
+            self.events
+                .insert((at, number), Event { route, due: at, what: What::Syn { client, to, tries: tries + 1 } });
             return;
         }
         let Some(listener) = listener else {
             let at = self.now + self.latency();
             let number = self.number();
-            self.events.insert((at, number), Event { route: (route.1, route.0), what: What::Refuse { client } });
+            self.events
+                .insert((at, number), Event { route: (route.1, route.0), due: at, what: What::Refuse { client } });
             return;
         };
         let mut end = End::new(to, peer, SocketOptions::default());

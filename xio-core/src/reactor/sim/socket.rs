@@ -2,7 +2,7 @@
 //! owner, and that is the only way it closes.
 
 use std::io;
-use std::sync::Weak;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::net::{Id, Slot, State, World};
@@ -16,12 +16,11 @@ use crate::sync::{Arc, Mutex};
 pub(super) struct Port {
     id: Id,
     world: Arc<Mutex<World>>,
-    me: Weak<Self>,
 }
 
 impl Port {
     pub(super) fn sock(world: &Arc<Mutex<World>>, id: Id) -> Sock {
-        Sock(Arc::new_cyclic(|me| Self { id, world: world.clone(), me: me.clone() }))
+        Sock(Arc::new(Self { id, world: world.clone() }))
     }
 }
 
@@ -39,20 +38,20 @@ impl Socket for Port {
 
     fn send(&self, pieces: &[Piece], skip: usize) -> io::Result<usize> {
         let len: usize = pieces.iter().map(|p| p.len()).sum();
-        self.world.lock().send(self.id, len.saturating_sub(skip), |n| {
-            pieces.iter().flat_map(|p| p.iter().copied()).skip(skip).take(n).collect()
-        })
+        self.world.lock().send(self.id, len.saturating_sub(skip), |n| run(pieces, skip, n))
     }
 
     fn accept(&self) -> io::Result<Connected> {
         let (id, local, peer) = self.world.lock().accept(self.id)?;
-        Ok(Connected::new(Self::sock(&self.world, id), local.into(), peer.into()))
+        Ok(Connected::new(Self::sock(&self.world, id), Some(local), Some(peer)))
     }
 
-    fn finish_connect(&self) -> io::Result<Connected> {
-        let (local, peer) = self.world.lock().connected(self.id)?;
-        let me = self.me.upgrade().ok_or(io::ErrorKind::NotConnected)?;
-        Ok(Connected::new(Sock(me), local.into(), peer.into()))
+    fn finish_connect(&self) -> io::Result<Option<SocketAddr>> {
+        self.world.lock().connected(self.id).map(Some)
+    }
+
+    fn local(&self) -> Option<SocketAddr> {
+        self.world.lock().slots.get(&self.id).map(Slot::local)
     }
 
     fn shutdown_write(&self) -> io::Result<()> {
@@ -83,7 +82,7 @@ impl Socket for Port {
 
     fn disarm(&self, direction: Direction, waiter: &Waiter) {
         if let Some(list) = self.world.lock().waiters(self.id, direction) {
-            list.retain(|w| w != waiter);
+            list.remove(waiter);
         }
     }
 
@@ -141,6 +140,17 @@ impl Slot {
 }
 
 /// The address a contact stands for.
-pub(super) fn address(contact: &Contact) -> Option<std::net::SocketAddr> {
+pub(super) fn address(contact: &Contact) -> Option<SocketAddr> {
     contact.text()?.parse().ok()
+}
+
+/// `n` bytes of the pieces, past the first `skip`.
+fn run(pieces: &[Piece], mut skip: usize, n: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(n);
+    for p in pieces {
+        let rest = p.get(skip..).unwrap_or_default();
+        skip = skip.saturating_sub(p.len());
+        out.extend_from_slice(rest.get(..n - out.len()).unwrap_or(rest));
+    }
+    out
 }

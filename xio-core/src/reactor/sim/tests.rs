@@ -33,7 +33,8 @@ fn pair(sim: &Sim) -> (Sock, Sock) {
     let (client, _) = sim.connect(at("10.0.0.1:7"), &SocketOptions::default()).unwrap();
     settle(sim);
     let server = listener.sock.0.accept().unwrap().sock;
-    (client.0.finish_connect().unwrap().sock, server)
+    assert_eq!(client.0.finish_connect().unwrap(), Some(at("10.0.0.1:7")));
+    (client, server)
 }
 
 fn send(s: &Sock, bytes: &[u8]) -> io::Result<usize> {
@@ -153,7 +154,7 @@ fn addresses_are_taken_and_given_back() {
     let c = sim.connect(at("127.0.0.1:80"), &plain).unwrap().0;
     settle(&sim);
     let accepted = any.sock.0.accept().unwrap();
-    assert_eq!(accepted.local.to_string(), "127.0.0.1:80");
+    assert_eq!((accepted.local, accepted.peer), (Some(at("127.0.0.1:80")), c.0.local()));
     drop(any);
     // The connection still holds the port, unless the next listener does not mind.
     assert_eq!(kind(sim.listen(at("127.0.0.1:80"), &plain)), io::ErrorKind::AddrInUse);

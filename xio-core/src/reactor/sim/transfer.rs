@@ -95,12 +95,12 @@ impl World {
         Ok(n)
     }
 
-    pub(super) fn connected(&mut self, id: Id) -> io::Result<(SocketAddr, SocketAddr)> {
+    pub(super) fn connected(&mut self, id: Id) -> io::Result<SocketAddr> {
         let Some(e) = self.end(id) else { return Err(ErrorKind::NotConnected.into()) };
         match e.state {
             State::Connecting => Err(ErrorKind::WouldBlock.into()),
             State::Failed(why) => Err(why.into()),
-            State::Up => Ok((e.local, e.peer)),
+            State::Up => Ok(e.peer),
         }
     }
 
@@ -194,8 +194,8 @@ impl World {
     pub(super) fn wake(&mut self, id: Id) {
         for d in [Direction::Read, Direction::Write] {
             if self.is_ready(id, d) {
-                let waiters = self.waiters(id, d).map(std::mem::take).unwrap_or_default();
-                self.ready.extend(waiters);
+                let mut waiters = self.waiters(id, d).map(std::mem::take).unwrap_or_default();
+                waiters.move_to(&mut self.ready);
             }
         }
     }

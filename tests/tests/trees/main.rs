@@ -1,0 +1,38 @@
+//! Random trees of levels under random scripts, against a model: a byte stream or a row of messages
+//! for each branch and direction. What is written into a branch comes out of it, once, in order, with
+//! its borders, and says where it came from; what is not allowed to get lost does not. The same
+//! programs run over real sockets and pipes, and over the simulated network with its short transfers.
+
+mod fair;
+mod line;
+mod model;
+mod run;
+mod script;
+mod tree;
+
+use proptest::prelude::*;
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_goes_into_a_branch_comes_out_of_it(p in script::program()) {
+        run::real(&p);
+    }
+
+    #[test]
+    fn so_it_does_over_a_network_with_short_transfers(p in script::program(), seed in any::<u64>()) {
+        let hash = run::simulated(&p, seed);
+        prop_assert_eq!(hash, run::simulated(&p, seed), "the same seed runs the same way");
+    }
+
+    #[test]
+    fn no_branch_is_read_twice_while_another_waits(p in fair::program(), seed in any::<u64>()) {
+        fair::run(&p, seed);
+    }
+}
+
+/// Random cases of each test; more with `PROPTEST_CASES`.
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(320)
+}
