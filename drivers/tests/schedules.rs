@@ -261,18 +261,22 @@ fn crowd(s: &Stage, may_stop: bool) {
         .collect();
     for _ in 0..=dice(2) {
         let (h, r) = (s.far.clone(), s.record.clone());
-        threads.push(thread::spawn(move || for _ in 0..=dice(3) {
-            if !read(&h, &r) {
-                return;
+        threads.push(thread::spawn(move || {
+            for _ in 0..=dice(3) {
+                if !read(&h, &r) {
+                    return;
+                }
             }
         }));
     }
     let (e, c, h) = (s.engine.clone(), s.rest.clone(), s.far.clone());
-    let clock = thread::spawn(move || for _ in 0..=dice(3) {
-        c.pass(Duration::from_nanos(2));
-        e.turn(Some(Duration::ZERO));
-        if dice(3) == 0 {
-            h.cancel_all(&[OpKind::Read]);
+    let clock = thread::spawn(move || {
+        for _ in 0..=dice(3) {
+            c.pass(Duration::from_nanos(2));
+            e.turn(Some(Duration::ZERO));
+            if dice(3) == 0 {
+                h.cancel_all(&[OpKind::Read]);
+            }
         }
     });
     // Readers may go before all is read: then nobody else makes room.
@@ -339,10 +343,12 @@ fn closing() {
     }
     let Stage { rest, engine, near, far, record } = s;
     let (e, c) = (engine.clone(), rest.clone());
-    threads.push(thread::spawn(move || (0..=dice(2)).for_each(|_| {
-        c.pass(Duration::from_nanos(2));
-        e.turn(Some(Duration::ZERO));
-    })));
+    threads.push(thread::spawn(move || {
+        (0..=dice(2)).for_each(|_| {
+            c.pass(Duration::from_nanos(2));
+            e.turn(Some(Duration::ZERO));
+        })
+    }));
     match dice(4) {
         0 => drop(far.close().wait()),
         1 => drop(far.close().mode(CloseMode::Abort).wait()),

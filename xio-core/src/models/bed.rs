@@ -9,7 +9,6 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use crate::buffer::{Piece, Room};
-use crate::contact::Contact;
 use crate::io::{Connected, Direction, RuntimeOption, Sock, Socket, SocketOptions};
 use crate::reactor::{Bell, Edges, Mark, Reactor, Waiter};
 use crate::sync::{Arc, Condvar, Mutex, MutexGuard, planted, thread_local};
@@ -255,7 +254,7 @@ impl Socket for Wire {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    fn finish_connect(&self) -> io::Result<Connected> {
+    fn finish_connect(&self) -> io::Result<Option<SocketAddr>> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
@@ -304,5 +303,5 @@ impl Socket for Wire {
 
 /// A connection to give to a level.
 pub(super) fn connected(wire: &Arc<Wire>) -> Connected {
-    Connected::new(Sock::new(wire.clone()), Contact::None, Contact::None)
+    Connected::new(Sock::new(wire.clone()), None, None)
 }
