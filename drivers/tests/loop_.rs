@@ -568,3 +568,31 @@ fn options_are_those_of_the_schema() {
     let names: Vec<_> = Options::default().specs().iter().map(|s| s.name).collect();
     assert_eq!(names, ["message", "buffer", "backlog"]);
 }
+
+/// Numbers of ops are those of their handle: the other end has the same ones.
+#[test]
+fn a_cancel_at_one_end_leaves_the_op_of_the_same_number_at_the_other() {
+    let (_e, a, b) = with(Options::default().with_buffer(Size(1)));
+    let (tx, rx) = mpsc::channel();
+    let far = b.write("zz").then(drop);
+    a.write("ab").then(move |r| tx.send(r.map(|d| d.n).map_err(|f| f.kind())).unwrap());
+    far.cancel();
+    assert_eq!(b.read(BytesMut::with_capacity(2)).wait_for(2).deadline(LONG).wait().unwrap().buf, "ab");
+    assert_eq!(rx.recv_timeout(LONG).unwrap(), Ok(2));
+}
+
+#[test]
+fn an_open_that_is_given_up_leaves_the_open_of_the_same_number_beside_it() {
+    let engine = Engine::new().unwrap();
+    let driver = loop_::driver();
+    let s = stack(&driver, Options::default().with_backlog(1));
+    let server = engine.listen(&s, ()).wait().unwrap();
+    let _first = engine.open(&s, server.contact()).wait().unwrap();
+    let (tx, rx) = mpsc::channel();
+    engine.open(&s, server.contact()).then(move |r| tx.send(r.map_err(|e| e.kind())).unwrap());
+    // It waits behind the other one and gives up.
+    let late = engine.open(&s, server.contact()).deadline(SHORT).wait().map(drop).unwrap_err();
+    assert_eq!(late.kind(), ErrorKind::TimedOut);
+    drop(server.accept().deadline(LONG).wait().unwrap());
+    drop(rx.recv_timeout(LONG).unwrap().unwrap());
+}

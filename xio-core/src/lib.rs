@@ -35,6 +35,8 @@ pub mod handle;
 mod held;
 pub mod io;
 pub mod level;
+#[cfg(all(test, loom))]
+mod models;
 pub mod op;
 mod plan;
 pub mod reactor;

@@ -153,8 +153,8 @@ struct Loop {
     names: Arc<Names>,
     options: Options,
     end: Option<End>,
-    /// The server whose backlog an open waits for.
-    waits: Option<Arc<Backlog>>,
+    /// The server whose backlog an open waits for, and its place there.
+    waits: Option<(Arc<Backlog>, u64)>,
     /// The write that waits for room.
     writing: Option<OpId>,
     /// What it has not put into the pipe yet.
@@ -192,9 +192,9 @@ impl Loop {
         }
         if backlog.is_full(&w) {
             let (held, flow) = op.hold(cx);
-            w.opens.push(held);
+            let place = w.hold_open(held);
             drop(w);
-            self.waits = Some(backlog);
+            self.waits = Some((backlog, place));
             return flow;
         }
         let near = (self.names.fresh(), size(self.options.buffer));
@@ -421,15 +421,15 @@ impl Level for Loop {
         });
         if let Some(end) = &self.end {
             // One lock after the other: the peer's are these two the other way round.
-            let read = end.rx.lock().forget(id);
-            let written = end.tx.lock().forget(id);
+            let read = end.rx.lock().forget_reader(id);
+            let written = end.tx.lock().forget_writer(id);
             drop((read, written));
         }
         if self.writing == Some(id) {
             self.written(cx);
         }
-        if let Some(backlog) = self.waits.take() {
-            let found = backlog.lock().forget(id);
+        if let Some((backlog, place)) = self.waits.take() {
+            let found = backlog.lock().forget_open(place);
             drop(found);
         }
         Cancel::Take

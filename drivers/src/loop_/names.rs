@@ -37,7 +37,9 @@ pub(super) struct Waiting {
     pub(super) closed: bool,
     pub(super) links: VecDeque<End>,
     pub(super) accepts: SmallVec<[Held<Accept>; 1]>,
-    pub(super) opens: SmallVec<[Held<Open>; 1]>,
+    /// Opens of several handles, whose numbers may be the same: each has a place.
+    pub(super) opens: SmallVec<[(u64, Held<Open>); 1]>,
+    next: u64,
 }
 
 impl Names {
@@ -83,7 +85,7 @@ impl Names {
             w.closed = true;
             waiting
         };
-        waiting.opens.into_iter().for_each(Held::retry);
+        waiting.opens.into_iter().for_each(|(_, h)| h.retry());
     }
 
     /// The server of a name.
@@ -107,11 +109,21 @@ impl Backlog {
 }
 
 impl Waiting {
-    /// Takes the token of a cancelled accept or open out.
-    pub(super) fn forget(&mut self, id: OpId) -> (Option<Held<Accept>>, Option<Held<Open>>) {
-        let accept = self.accepts.iter().position(|h| h.id() == id).map(|i| self.accepts.remove(i));
-        let open = self.opens.iter().position(|h| h.id() == id).map(|i| self.opens.remove(i));
-        (accept, open)
+    /// Has an open wait; says its place.
+    pub(super) fn hold_open(&mut self, held: Held<Open>) -> u64 {
+        self.next += 1;
+        self.opens.push((self.next, held));
+        self.next
+    }
+
+    /// Takes the token of a cancelled open out.
+    pub(super) fn forget_open(&mut self, place: u64) -> Option<Held<Open>> {
+        self.opens.iter().position(|(p, _)| *p == place).map(|i| self.opens.remove(i).1)
+    }
+
+    /// Takes the token of a cancelled accept out.
+    pub(super) fn forget_accept(&mut self, id: OpId) -> Option<Held<Accept>> {
+        self.accepts.iter().position(|h| h.id() == id).map(|i| self.accepts.remove(i))
     }
 }
 

@@ -189,16 +189,17 @@ impl State {
         Wake { reader: None, writer: self.writer.take(), ready: std::mem::take(&mut self.writable) }
     }
 
-    /// Takes the token of a cancelled op out, to be dropped once the lock is free.
-    pub(super) fn forget(&mut self, id: OpId) -> Wake {
-        let mut out = Wake { reader: self.reader.take_if(|h| h.id() == id), ..Wake::default() };
-        out.writer = self.writer.take_if(|h| h.id() == id);
-        for list in [&mut self.readable, &mut self.writable] {
-            if let Some(i) = list.iter().position(|h| h.id() == id) {
-                out.ready.push(list.remove(i));
-            }
-        }
-        out
+    /// Takes the token of a cancelled op of the reading end out, to be dropped once the lock is free. The
+    /// writing end may have an op of the same number.
+    pub(super) fn forget_reader(&mut self, id: OpId) -> Wake {
+        let reader = self.reader.take_if(|h| h.id() == id);
+        Wake { reader, writer: None, ready: take_ready(&mut self.readable, id) }
+    }
+
+    /// The same for the writing end.
+    pub(super) fn forget_writer(&mut self, id: OpId) -> Wake {
+        let writer = self.writer.take_if(|h| h.id() == id);
+        Wake { reader: None, writer, ready: take_ready(&mut self.writable, id) }
     }
 
     /// Takes out whatever lies unread, to be dropped once the lock is free.
@@ -212,6 +213,11 @@ impl State {
         self.ended = true;
         self.wake_readers()
     }
+}
+
+/// Takes the wait of this number out.
+fn take_ready(list: &mut SmallVec<[Held<Ready>; 1]>, id: OpId) -> SmallVec<[Held<Ready>; 1]> {
+    list.iter().position(|h| h.id() == id).map(|i| list.remove(i)).into_iter().collect()
 }
 
 /// Moves at most `room` bytes from the front of `unit` to `out`; says how many.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use xio_core::cntl::{self, Cntl};
 use xio_core::level::{Cancel, Reason};
 use xio_core::op::{Accept, Close, Listen, OpId};
-use xio_core::{Cx, Error, ErrorKind, Flow, Held, Level, Op};
+use xio_core::{Cx, Error, ErrorKind, Flow, Level, Op};
 
 use super::Options;
 use super::driver::size;
@@ -53,7 +53,7 @@ impl Level for Listener {
         };
         let opens = std::mem::take(&mut w.opens);
         drop(w);
-        opens.into_iter().for_each(Held::retry);
+        opens.into_iter().for_each(|(_, h)| h.retry());
         op.set_contacts(end.local.clone(), end.peer.clone());
         op.set_link(cx, Box::new(end));
         op.finished()
@@ -66,7 +66,7 @@ impl Level for Listener {
 
     fn cancel(&mut self, _: &mut Cx<'_>, id: OpId, _: Reason) -> Cancel {
         if let Some(backlog) = &self.backlog {
-            let found = backlog.lock().forget(id);
+            let found = backlog.lock().forget_accept(id);
             drop(found);
         }
         Cancel::Take

@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 
 use super::lent::fill_spare;
 use super::{Chunk, LentMut};
+use crate::sync::thread_local;
 
 /// Smallest memory that a take read receives into.
 const TAKE_BLOCK: usize = 64 * 1024;

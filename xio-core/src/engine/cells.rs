@@ -16,6 +16,7 @@ const KEPT: usize = 256;
 #[allow(clippy::vec_box, reason = "the boxes move between the stock and handles")]
 mod stock {
     use super::*;
+    use crate::sync::thread_local;
 
     thread_local! {
     pub(super) static READS: RefCell<Vec<Box<Cell<Read>>>> = const { RefCell::new(Vec::new()) };

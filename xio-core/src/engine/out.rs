@@ -17,7 +17,7 @@ use crate::level::Reason;
 use crate::op::{AnyCell, Cell, IoSlot, Kind, OpId, Role, with_cell};
 use crate::plan::USER;
 use crate::reactor::Waiter;
-use crate::sync::Arc;
+use crate::sync::{Arc, planted};
 use crate::time::Time;
 
 /// Requests tried in one go before the lock's owner hands the rest to the engine, and their bytes.
@@ -119,7 +119,7 @@ impl Tree {
             }
             attempt => {
                 let cancelled = match self.inner.entry(id) {
-                    Some(e) => e.cancel,
+                    Some(e) => e.cancel.filter(|_| !planted("a cancel of an op that is out is lost")),
                     None => return,
                 };
                 if self.levels.is_empty() || cancelled.is_some() {

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::sync::{Arc, Condvar, Mutex};
+use crate::sync::{Arc, Condvar, Mutex, planted, thread};
 
 /// How long an idle thread waits for work before it ends.
 const LINGER: Duration = Duration::from_secs(5);
@@ -43,7 +43,7 @@ impl Pool {
         if s.jobs.len() > s.idle && s.threads < self.limit {
             s.threads += 1;
             let me = self.clone();
-            let spawned = std::thread::Builder::new().name("xio-pool".into()).spawn(move || me.work());
+            let spawned = thread::Builder::new().name("xio-pool".into()).spawn(move || me.work());
             if spawned.is_err() {
                 s.threads -= 1;
                 if s.threads == 0 {
@@ -54,7 +54,7 @@ impl Pool {
                     }
                 }
             }
-        } else {
+        } else if !planted("a job wakes nobody") {
             self.work.notify_one();
         }
     }
@@ -64,9 +64,22 @@ impl Pool {
         let mut s = self.state.lock();
         s.stopped = true;
         let jobs = std::mem::take(&mut s.jobs);
-        self.work.notify_all();
+        if planted("a stopped pool keeps its jobs") {
+            s.jobs = jobs;
+            return;
+        }
+        if !planted("a stop wakes nobody") {
+            self.work.notify_all();
+        }
         drop(s);
         drop(jobs);
+    }
+
+    /// The time that idle threads wait is up.
+    #[cfg(all(test, loom))]
+    pub(crate) fn let_time_pass(&self) {
+        let _s = self.state.lock();
+        self.work.let_time_pass();
     }
 
     fn work(&self) {
@@ -84,7 +97,7 @@ impl Pool {
             s.idle += 1;
             let timed_out = self.work.wait_for(&mut s, LINGER).timed_out();
             s.idle -= 1;
-            if timed_out && s.jobs.is_empty() {
+            if timed_out && (s.jobs.is_empty() || planted("a late thread looks away")) {
                 break;
             }
         }

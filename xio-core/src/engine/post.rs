@@ -12,7 +12,7 @@ use crate::engine::out::Turn;
 use crate::engine::shared::Shared;
 use crate::error::{Error, ErrorKind};
 use crate::op::OpId;
-use crate::sync::{Arc, MutexGuard, Ordering};
+use crate::sync::{Arc, MutexGuard, Ordering, planted, thread_local};
 
 /// Callbacks run in one go, before other handles have their turn.
 const TURN_CALLS: usize = 256;
@@ -161,7 +161,7 @@ impl DerefMut for Lane<'_> {
 
 /// Asks a handle something; at once, or when this thread has let its lock go.
 pub(crate) fn post(core: Arc<Core>, post: Post) {
-    if IN_LANE.get() || DRAINING.get() {
+    if (IN_LANE.get() || DRAINING.get()) && !planted("a token is used at once") {
         // The thread-local list outlives every lock of this thread.
         let _ = POSTS.try_with(|p| p.borrow_mut().push_back((core, post)));
         POSTED.set(true);
@@ -182,6 +182,9 @@ pub(crate) fn when_free(f: Box<dyn FnOnce()>) {
 
 fn apply(core: &Arc<Core>, post: Post) {
     if matches!(post, Post::LastUser) {
+        if planted("the last user is not noticed") {
+            return;
+        }
         return crate::handle::close_unheld(core);
     }
     let mut lane = Lane::enter(core);
@@ -311,7 +314,7 @@ pub(crate) fn defers() -> bool {
 fn call_back(core: &Arc<Core>) {
     {
         let mut lane = Lane::enter(core);
-        if lane.inner.calling {
+        if lane.inner.calling && !planted("callbacks do not wait for each other") {
             return lane.leave_quiet();
         }
         lane.inner.calling = true;
@@ -325,7 +328,7 @@ fn call_back(core: &Arc<Core>) {
         CALLS.set(calls + 1);
         let mut lane = Lane::enter(core);
         let next = if full { None } else { lane.next_call() };
-        if next.is_none() {
+        if next.is_none() && !planted("a callback is left to nobody") {
             lane.inner.calling = false;
         }
         let more = full && lane.inner.has_calls();

@@ -16,6 +16,7 @@ use crate::io::Direction;
 use crate::level::Reason;
 use crate::op::{Accept, AnyCell, Cell, Kind, OpId, Read};
 use crate::plan::USER;
+use crate::sync::planted;
 
 /// Bytes that fell back, and their place among all that came up: the number of the read that brought
 /// them, then the byte of it. A read that has them carries the place as its tag.
@@ -74,7 +75,7 @@ impl Tree {
         let placed = cell.head.attrs.find::<crate::attr::Offset>().is_some();
         // A place of nothing is no place: what the read gets when it starts again has its own.
         let tag = std::mem::take(&mut cell.head.tag);
-        if placed || cell.body.got == 0 && !message {
+        if placed || cell.body.got == 0 && !message || planted("bytes go with a dropped read") {
             return;
         }
         let chunk = Chunk::from(cell.body.take_back(cell.body.got));
@@ -108,6 +109,9 @@ impl Tree {
 
     /// Calls the ops back to the top that were asked for after `id`, so that they meet what fell back.
     fn recall(&mut self, kind: OpKind, id: OpId) {
+        if planted("reads are not called back") {
+            return;
+        }
         let mut ids: Vec<OpId> = self
             .inner
             .ids(|e| {

@@ -6,13 +6,13 @@ use std::sync::Weak;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use crossbeam::queue::{ArrayQueue, SegQueue};
+use crossbeam::queue::ArrayQueue;
 
 use crate::engine::core::Core;
 use crate::engine::pool::Pool;
 use crate::engine::timers::Timers;
 use crate::reactor::{Bell, Reactor};
-use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering, Queue, planted};
 use crate::time::Time;
 
 pub(crate) struct Shared {
@@ -21,7 +21,7 @@ pub(crate) struct Shared {
     pub(crate) pool: Arc<Pool>,
     pub(crate) buffers: Buffers,
     /// Handles with requests that wait for a turn of the engine.
-    pub(crate) injected: SegQueue<Arc<Core>>,
+    pub(crate) injected: Queue<Arc<Core>>,
     /// In the order they were made, so that a stop goes the same way each time.
     pub(crate) cores: Mutex<BTreeMap<u64, Weak<Core>>>,
     /// Handles whose users have gone, until they are closed.
@@ -46,6 +46,9 @@ pub(crate) struct Turning<'a> {
 impl Drop for Turning<'_> {
     fn drop(&mut self) {
         self.guard = None;
+        if planted("a turn is not offered") {
+            return;
+        }
         self.shared.followers.lock().iter().for_each(|b| b.ring());
     }
 }
@@ -57,7 +60,7 @@ impl Shared {
             timers: Timers::new(),
             pool: Pool::new(pool),
             buffers: Buffers::new(),
-            injected: SegQueue::new(),
+            injected: Queue::new(),
             cores: Mutex::new(BTreeMap::new()),
             closing: Mutex::new(BTreeMap::new()),
             next_key: AtomicU64::new(1),
@@ -113,7 +116,7 @@ impl Shared {
     pub(crate) fn follow(&self, bell: &Arc<Bell>, timeout: Option<Duration>) {
         self.followers.lock().push(bell.clone());
         // Whoever turned may have ended before we were on the list.
-        if self.take_turn(Some(Duration::ZERO)).is_none() {
+        if planted("a follower does not look again") || self.take_turn(Some(Duration::ZERO)).is_none() {
             bell.wait(timeout);
         }
         bell.take_ring();
@@ -122,7 +125,7 @@ impl Shared {
 
     /// Wakes a blocking caller that turns the engine itself and so does not hear its bell.
     pub(crate) fn wake_turner(&self) {
-        if !self.own_thread && !crate::engine::post::turns(self) {
+        if !self.own_thread && !crate::engine::post::turns(self) && !planted("a turner is not woken") {
             self.reactor.wake();
         }
     }
@@ -130,7 +133,9 @@ impl Shared {
     /// Leaves the rest of a handle's requests to the engine's next turn.
     pub(crate) fn inject(&self, core: Arc<Core>) {
         self.injected.push(core);
-        self.reactor.wake();
+        if !planted("a handle is left in silence") {
+            self.reactor.wake();
+        }
     }
 
     /// Wakes the reactor if a timer was set that ends its sleep early.

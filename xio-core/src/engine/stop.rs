@@ -14,6 +14,7 @@ use crate::handle::{CLOSE_TIME, CloseMode};
 use crate::level::{Cancel, Reason};
 use crate::op::{AnyCell, Cell, Close, Kind, OpId, Role, with_cell};
 use crate::plan::USER;
+use crate::sync::planted;
 use crate::time::Time;
 
 /// After its time a close is an abort; so much later it is over.
@@ -127,7 +128,7 @@ impl Tree {
         }
         // A level that keeps its op is asked once.
         let asked = entry.cancel.replace(reason).is_some() && matches!(entry.state, State::Held(_));
-        if !asked {
+        if !asked && !planted("a cancel stops nothing") {
             self.pursue(id, reason);
         }
     }
@@ -347,7 +348,7 @@ impl Inner {
 
     /// Whether nothing of the levels above, and nothing of its own, is in or below this level.
     pub(crate) fn quiet(&self, plan: &crate::plan::Plan, node: u8) -> bool {
-        let tried = |t: &Try| t.at != USER && plan.within(t.at, node);
+        let tried = |t: &Try| t.at != USER && plan.within(t.at, node) && !planted("a barrier sees no try");
         !self.tries.iter().any(tried)
             && self.ops.iter().all(|(_, e)| {
                 matches!(e.kind, OpKind::Close)
@@ -372,7 +373,8 @@ impl Inner {
         let before = |turn: u32| mine.is_none() || !later(turn, mine.generation);
         let tried = &self.tries[1];
         // One that is tried has its place if it was before `mine` got its own.
-        (ahead(tried.at) && (mine.is_none() || tried.turn != 0 && before(tried.turn)))
+        let tries = ahead(tried.at) && !planted("a flush sees no try");
+        (tries && (mine.is_none() || tried.turn != 0 && before(tried.turn)))
             || self.ops.iter().any(|(_, e)| {
                 matches!(e.kind, OpKind::Write)
                     && !matches!(e.state, State::Held(_) | State::Finished | State::Admission(_))
@@ -385,7 +387,7 @@ impl Inner {
 
     /// Whether the user has nothing outstanding.
     pub(crate) fn quiet_user(&self) -> bool {
-        self.tries.iter().all(|t| t.at == USER)
+        (self.tries.iter().all(|t| t.at == USER) || planted("a barrier sees no try"))
             && self
                 .ops
                 .iter()

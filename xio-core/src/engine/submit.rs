@@ -23,7 +23,7 @@ use crate::level::Reason;
 use crate::op::{Cell, IoSlot, Kind, OpId};
 use crate::plan::USER;
 use crate::reactor::Bell;
-use crate::sync::{Arc, Ordering};
+use crate::sync::{Arc, Ordering, planted, thread};
 use crate::time::Time;
 
 /// What became of an op when it was started.
@@ -95,6 +95,7 @@ fn go<'a, K: Kind>(
             lane.leave_quiet();
             return Started::Done(cell);
         }
+        OpKind::Close if planted("a close does not know of the first") => {}
         OpKind::Close => lane.inner.status = Status::Closing,
         OpKind::Shutdown => lane.inner.shut = true,
         _ => {}
@@ -277,7 +278,7 @@ fn pump<'a, K: Kind>(
                 }
                 if !std::mem::replace(&mut listening, true) {
                     let mut lane = Lane::enter(core);
-                    if lane.listen_for::<K>(id, w) {
+                    if lane.listen_for::<K>(id, w) && !planted("a caller listens without a look") {
                         w.bell().ring();
                     }
                     lane.leave_quiet();
@@ -307,7 +308,7 @@ fn wait_here<'a, K: Kind>(
         return Some(Pumped::Park(Lane::enter(core), Attempt::Block(sock.clone(), direction)));
     }
     let rung = w.bell().take_ring();
-    let late = until != Time::NEVER && core.shared.now() >= until;
+    let late = until != Time::NEVER && core.shared.now() >= until && !planted("a late caller tries for ever");
     if !rung && !late {
         return None;
     }
@@ -354,7 +355,7 @@ impl Inner {
     /// Whoever waited for a try to end goes on.
     #[inline]
     fn after_try(&mut self) {
-        if self.q.get().is_some_and(|q| !q.barriers.is_empty()) {
+        if self.q.get().is_some_and(|q| !q.barriers.is_empty()) && !planted("a try ends in silence") {
             self.recheck_barriers();
         }
     }
@@ -445,7 +446,7 @@ impl Tree {
     /// An op that was tried has to wait: it gets its number, and what was asked of it meanwhile holds.
     fn must_wait<K: Kind>(&mut self, cell: &mut Cell<K>, stop: bool) -> OpId {
         let id = self.go_out(cell);
-        self.asked(id, stop);
+        self.asked(id, stop && !planted("a stop of a try is lost"));
         if K::KIND == OpKind::Read && self.has_leftover() {
             self.call_back(id);
         }
@@ -458,7 +459,7 @@ impl Tree {
         if !cell.head.id.is_none() {
             return self.inner.entry(cell.head.id).is_some_and(|e| e.recalled);
         }
-        if !tried || K::KIND != OpKind::Read || !self.has_leftover() {
+        if !tried || K::KIND != OpKind::Read || !self.has_leftover() || planted("a try does not go back") {
             return false;
         }
         cell.head.id = self.inner.new_id(K::KIND, USER, USER, State::Finished, cell.head.id.generation);
@@ -559,7 +560,7 @@ struct NoUnwind;
 
 impl Drop for NoUnwind {
     fn drop(&mut self) {
-        if std::thread::panicking() {
+        if thread::panicking() {
             std::process::abort();
         }
     }
@@ -734,7 +735,7 @@ impl Tree {
                     e.cell = Some(K::wrap(cell));
                 }
             }
-        } else {
+        } else if !planted("a waker of an op that is out is forgotten") {
             entry.more().waker = Some(waker.clone());
         }
     }
@@ -755,7 +756,7 @@ impl Tree {
         }
         let mut old = None;
         if let Some(entry) = self.inner.entry(id) {
-            entry.deserted = true;
+            entry.deserted = !planted("a desertion is forgotten");
             if let Some(any) = entry.cell.take()
                 && let Some(mut cell) = K::unwrap(any)
             {

@@ -1,13 +1,12 @@
 //! Wakes one blocking caller. Invariant: a ring is never lost, and costs a system call only where
 //! the caller sleeps. Spurious wake-ups happen.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-
+use super::mark::Mark;
 use crate::io::Direction;
-use crate::sync::{Arc, AtomicU32, Ordering};
+use crate::sync::{Arc, AtomicU32, Ordering, planted, thread_local};
 
 const IDLE: u32 = 0;
 const SLEEPING: u32 = 1;
@@ -16,7 +15,7 @@ const RUNG: u32 = 2;
 /// Wakes a thread that waits for a socket or for an op that others finish.
 pub struct Bell {
     state: AtomicU32,
-    fd: Option<OwnedFd>,
+    mark: Mark,
 }
 
 thread_local! {
@@ -30,10 +29,8 @@ impl std::fmt::Debug for Bell {
 }
 
 impl Bell {
-    fn new() -> Self {
-        // Without a descriptor to be had the caller looks every few milliseconds instead.
-        let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).ok();
-        Self { state: AtomicU32::new(IDLE), fd }
+    pub(crate) fn new() -> Self {
+        Self { state: AtomicU32::new(IDLE), mark: Mark::new() }
     }
 
     /// The bell of this thread.
@@ -43,11 +40,14 @@ impl Bell {
 
     /// Wakes the caller.
     pub fn ring(&self) {
-        if self.state.swap(RUNG, Ordering::SeqCst) == SLEEPING
-            && let Some(fd) = &self.fd
-        {
-            let _ = rustix::io::write(fd, &1u64.to_ne_bytes());
+        if self.state.swap(RUNG, Ordering::SeqCst) == SLEEPING && !planted("a ring sets no mark") {
+            self.mark.set();
         }
+    }
+
+    #[cfg(all(test, loom))]
+    pub(crate) fn mark(&self) -> &Mark {
+        &self.mark
     }
 
     /// Whether it was rung since the last wait; clears it.
@@ -68,38 +68,24 @@ impl Bell {
     fn sleep(&self, fd: Option<(BorrowedFd<'_>, Direction)>, timeout: Option<Duration>) {
         if self.state.swap(SLEEPING, Ordering::SeqCst) == RUNG {
             // Leave it rung: whoever waits looks at `take_ring` next.
+            if planted("a wait forgets the ring") {
+                return;
+            }
             self.state.store(RUNG, Ordering::SeqCst);
             return;
         }
-        let timeout = match (&self.fd, timeout) {
-            (None, t) => Some(t.unwrap_or(Duration::MAX).min(Duration::from_millis(5))),
-            (Some(_), t) => t,
-        };
-        let timeout = timeout.and_then(|t| Timespec::try_from(t).ok());
-        let mut fds = smallvec::SmallVec::<[PollFd<'_>; 2]>::new();
-        if let Some((fd, direction)) = fd {
-            let flags = match direction {
-                Direction::Read => PollFlags::IN | PollFlags::RDHUP,
-                Direction::Write => PollFlags::OUT,
-            };
-            fds.push(PollFd::from_borrowed_fd(fd, flags));
-        }
-        if let Some(own) = &self.fd {
-            fds.push(PollFd::from_borrowed_fd(own.as_fd(), PollFlags::IN));
-        }
-        let _ = poll(&mut fds, timeout.as_ref());
-        // Who rings marks the descriptor a moment after the state: a late mark is taken off here too.
-        let marked = self.fd.is_some() && fds.last().is_some_and(|f| f.revents().contains(PollFlags::IN));
+        let marked = self.mark.wait(fd, timeout);
+        // Who rings sets the mark a moment after the state: a late mark is taken off here too.
         if self.state.compare_exchange(SLEEPING, IDLE, Ordering::SeqCst, Ordering::SeqCst).is_err() || marked {
-            // It rang while we slept: take the mark off the descriptor, keep the ring.
-            if let Some(fd) = &self.fd {
-                let _ = rustix::io::read(fd, &mut [0u8; 8]);
+            // It rang while we slept: take the mark off, keep the ring.
+            if !planted("a late mark stays") {
+                self.mark.clear();
             }
         }
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(any(loom, shuttle))))]
 mod tests {
     use super::*;
     use std::time::Instant;
@@ -120,9 +106,7 @@ mod tests {
         assert!(bell.take_ring());
         t.join().unwrap();
         // A mark that came late wakes once, not for ever.
-        if let Some(fd) = &bell.fd {
-            rustix::io::write(fd, &1u64.to_ne_bytes()).unwrap();
-        }
+        bell.mark.set();
         bell.wait(None);
         let start = Instant::now();
         bell.wait(Some(Duration::from_millis(10)));

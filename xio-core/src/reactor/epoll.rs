@@ -1,6 +1,6 @@
 //! The reactor over epoll. Sockets are tried first and enter epoll only when a wait goes through
-//! the reactor; they are edge triggered and registered once. Invariant: an edge that comes while
-//! nobody waits is remembered until an attempt made after it finds nothing, so no wake-up is lost.
+//! the reactor; they are edge triggered and registered once. Invariant: every transfer is an attempt
+//! that [`Edges`] hears of.
 //!
 //! On rustix rather than mio or polling: the engine also needs sendmsg with lists of pieces, receives
 //! into uninitialised memory, ppoll beside an eventfd, and all of that without `unsafe` of its own;
@@ -19,7 +19,8 @@ use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
 use slab::Slab;
 use smallvec::SmallVec;
 
-use super::{Bell, Reactor, Waiter, Waiters};
+use super::edges::Edges;
+use super::{Bell, Reactor, Waiter};
 use crate::buffer::{Piece, Room};
 use crate::cntl::Path;
 use crate::io::{Connected, Direction, RuntimeOption, Sock, Socket, SocketOptions};
@@ -57,12 +58,7 @@ struct Stream {
     /// Its number in the set, and [`REGISTERED`].
     key: AtomicU32,
     set: Arc<Set>,
-    /// Edges that came so far, by direction.
-    edges: [AtomicU32; 2],
-    /// How many had come when an attempt last found nothing. Where that is not all of them, there
-    /// may be something again.
-    drained: [AtomicU32; 2],
-    waiters: Mutex<[Waiters; 2]>,
+    edges: Edges,
     /// In microseconds.
     spin: AtomicU32,
     /// Whether it can wait in a receive; see [`Patience`].
@@ -109,9 +105,7 @@ impl Set {
             // Far fewer descriptors than numbers.
             key: AtomicU32::new(place.key() as u32),
             set: self.clone(),
-            edges: Default::default(),
-            drained: Default::default(),
-            waiters: Mutex::new([Waiters::new(), Waiters::new()]),
+            edges: Edges::new(),
             spin: AtomicU32::new(micros(spin)),
             patience: AtomicU32::new(Patience::UNKNOWN),
         });
@@ -203,10 +197,10 @@ impl Reactor for Epoll {
             };
             let broken = flags.intersects(epoll::EventFlags::ERR | epoll::EventFlags::HUP);
             if broken || flags.intersects(epoll::EventFlags::IN | epoll::EventFlags::RDHUP) {
-                socket.edge(Direction::Read, ready);
+                socket.edges.edge(Direction::Read, ready);
             }
             if broken || flags.intersects(epoll::EventFlags::OUT) {
-                socket.edge(Direction::Write, ready);
+                socket.edges.edge(Direction::Write, ready);
             }
         }
         Ok(())
@@ -222,24 +216,9 @@ impl Reactor for Epoll {
 }
 
 impl Stream {
-    fn edge(&self, direction: Direction, ready: &mut Vec<Waiter>) {
-        let mut waiters = self.waiters.lock();
-        let waiters = &mut waiters[direction as usize];
-        self.edges[direction as usize].fetch_add(1, Ordering::AcqRel);
-        waiters.move_to(ready);
-    }
-
-    /// Makes an attempt. One that finds nothing has seen to the edges that had come before it, and to
-    /// no later ones, whoever else makes attempts meanwhile.
     #[inline]
     fn attempt<T>(&self, direction: Direction, f: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-        let seen = self.edges[direction as usize].load(Ordering::Acquire);
-        let r = f();
-        if r.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock) {
-            let later = |d: u32| (seen.wrapping_sub(d).cast_signed() > 0).then_some(seen);
-            let _ = self.drained[direction as usize].fetch_update(Ordering::AcqRel, Ordering::Acquire, later);
-        }
-        r
+        self.edges.attempt(direction, f)
     }
 
     fn is_registered(&self) -> bool {
@@ -389,17 +368,11 @@ impl Socket for Stream {
             // Out of kernel memory: let the attempt run again rather than hang.
             return false;
         }
-        let mut waiters = self.waiters.lock();
-        let i = direction as usize;
-        if self.edges[i].load(Ordering::Acquire) != self.drained[i].load(Ordering::Acquire) {
-            return false;
-        }
-        waiters[i].push(waiter);
-        true
+        self.edges.arm(direction, waiter)
     }
 
     fn disarm(&self, direction: Direction, waiter: &Waiter) {
-        self.waiters.lock()[direction as usize].remove(waiter);
+        self.edges.disarm(direction, waiter);
     }
 
     fn wait_here(&self, direction: Direction, bell: &Bell, timeout: Option<Duration>) -> Option<()> {

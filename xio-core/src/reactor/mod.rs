@@ -3,7 +3,9 @@
 //! sockets are ready, and the engine does the rest.
 
 mod bell;
+mod edges;
 mod epoll;
+mod mark;
 mod sim;
 mod tcp_info;
 
@@ -14,7 +16,11 @@ use std::sync::Weak;
 use std::time::Duration;
 
 pub use bell::Bell;
+#[cfg(all(test, loom))]
+pub(crate) use edges::Edges;
 pub(crate) use epoll::{Epoll, several_cpus};
+#[cfg(all(test, loom))]
+pub(crate) use mark::Mark;
 pub use sim::{AcceptFault, Sim, SimConfig};
 
 use crate::engine::core::Core;

@@ -26,7 +26,7 @@ use self::socket::Port;
 use super::{Reactor, Waiter};
 use crate::engine::Engine;
 use crate::io::{Connected, Sock, SocketOptions};
-use crate::sync::{Arc, Mutex};
+use crate::sync::{Arc, Mutex, thread};
 use crate::time::Time;
 
 /// Real time that an idle turn sleeps when the simulation seems stuck, for threads outside.
@@ -200,7 +200,7 @@ impl Reactor for Sim {
         let sleeps_on = self.pace.lock().turned(&w, some, limit == Time::NEVER)?;
         drop(w);
         if sleeps_on {
-            std::thread::sleep(IDLE_SLEEP);
+            thread::sleep(IDLE_SLEEP);
         }
         Ok(())
     }

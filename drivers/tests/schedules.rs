@@ -1,0 +1,399 @@
+//! Whole handles under shuttle: four to eight threads read, write, cancel, drop and close over `loop`, in
+//! very many schedules. Invariant: whatever the schedule, every op ends once, no byte is lost, doubled or out
+//! of order, and nobody waits for ever. A schedule that fails is printed, and run again with `XIO_REPLAY`.
+//!
+//! `.ci/schedules` runs it; `XIO_SCHEDULES` is how many a test, `XIO_SEED` where they begin.
+#![cfg(shuttle)]
+
+use std::future::IntoFuture;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::BytesMut;
+use shuttle::rand::Rng;
+use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
+use shuttle::thread;
+use xio_core::attr::Size;
+use xio_core::driver::OpKind;
+use xio_core::io::{Connected, Sock, SocketOptions};
+use xio_core::reactor::{Reactor, Waiter};
+use xio_core::time::Time;
+use xio_core::{CloseMode, Engine, ErrorKind, Failed, Handle, LevelNode, ReadDone, WriteDone};
+use xio_drivers::{frame, loop_, null, queue};
+
+/// A reactor without sockets: it sleeps until it is woken, or until the test moves the clock.
+#[derive(Default)]
+struct Rest {
+    state: shuttle::sync::Mutex<(Duration, bool)>,
+    changed: shuttle::sync::Condvar,
+}
+
+impl Rest {
+    fn pass(&self, d: Duration) {
+        self.state.lock().unwrap().0 += d;
+        self.changed.notify_all();
+    }
+}
+
+fn nothing<T>() -> io::Result<T> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+impl Reactor for Rest {
+    fn now(&self) -> Time {
+        Time::ZERO + self.state.lock().unwrap().0
+    }
+    fn random(&self) -> u64 {
+        4
+    }
+    fn is_virtual(&self) -> bool {
+        false
+    }
+    fn resolve(&self, _: &str, _: u16) -> io::Result<Vec<SocketAddr>> {
+        nothing()
+    }
+    fn connect(&self, _: SocketAddr, _: &SocketOptions) -> io::Result<(Sock, bool)> {
+        nothing()
+    }
+    fn listen(&self, _: SocketAddr, _: &SocketOptions) -> io::Result<Connected> {
+        nothing()
+    }
+    fn adopt(&self, _: OwnedFd, _: &SocketOptions) -> io::Result<Connected> {
+        nothing()
+    }
+    fn wait(&self, timeout: Option<Duration>, _: &mut Vec<Waiter>) -> io::Result<()> {
+        let mut s = self.state.lock().unwrap();
+        let until = timeout.map(|t| s.0 + t);
+        while !s.1 && until.is_none_or(|u| s.0 < u) {
+            s = self.changed.wait(s).unwrap();
+        }
+        s.1 = false;
+        Ok(())
+    }
+    fn wake(&self) {
+        self.state.lock().unwrap().1 = true;
+        self.changed.notify_all();
+    }
+    fn fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+}
+
+/// What happened in one schedule.
+#[derive(Default)]
+struct Record {
+    /// Ops that were begun and have not ended.
+    open: AtomicU32,
+    /// What went in, by writer, and what came out, in runs.
+    sent: Mutex<Vec<u8>>,
+    got: Mutex<Vec<Vec<u8>>>,
+}
+
+type Read = Result<ReadDone, Failed<ReadDone>>;
+type Write = Result<WriteDone, Failed<WriteDone>>;
+
+impl Record {
+    fn begin(&self) {
+        self.open.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn read(&self, r: Read) -> Option<ErrorKind> {
+        assert!(self.open.fetch_sub(1, Ordering::Relaxed) > 0, "an op ended twice");
+        let (kind, done) = match r {
+            Ok(done) => (None, done),
+            Err(e) => (Some(e.kind()), e.back),
+        };
+        assert!(kind.is_some() || done.n > 0, "a read of nothing");
+        let bytes = done.into_bytes();
+        if !bytes.is_empty() {
+            self.got.lock().unwrap().push(bytes.to_vec());
+        }
+        kind
+    }
+
+    fn write(&self, text: &[u8], r: Write) {
+        assert!(self.open.fetch_sub(1, Ordering::Relaxed) > 0, "an op ended twice");
+        let n = match r {
+            Ok(done) => done.n,
+            Err(e) => e.back.n,
+        };
+        self.sent.lock().unwrap().extend_from_slice(&text[..n]);
+    }
+
+    /// What came out is what went in, each writer's bytes in its order within every run.
+    fn balances(&self) {
+        let (mut sent, got) = (self.sent.lock().unwrap().clone(), self.got.lock().unwrap());
+        for run in got.iter() {
+            for writer in 0..4 {
+                let mine: Vec<_> = run.iter().filter(|b| *b >> 6 == writer).collect();
+                assert!(mine.is_sorted(), "out of order: {run:?}");
+            }
+        }
+        let mut all = got.concat();
+        sent.sort_unstable();
+        all.sort_unstable();
+        assert_eq!(all, sent, "lost or doubled");
+    }
+
+    fn is_over(&self) {
+        assert_eq!(self.open.load(Ordering::Relaxed), 0, "an op never ended");
+    }
+}
+
+/// One schedule's stage.
+struct Stage {
+    rest: Arc<Rest>,
+    engine: Engine,
+    near: Handle,
+    far: Handle,
+    record: Arc<Record>,
+}
+
+fn dice(n: u32) -> u32 {
+    shuttle::rand::thread_rng().gen_range(0..n)
+}
+
+fn stage(over: impl FnOnce(LevelNode) -> LevelNode) -> Stage {
+    let rest = Arc::new(Rest::default());
+    let builder = Engine::builder().reactor(rest.clone()).pool_threads(1);
+    let engine = if dice(2) == 0 { builder } else { builder.owner_driven() }.build().unwrap();
+    let options = loop_::Options::default().with_buffer(Size(u64::from(1 + dice(4))));
+    let (near, far) = loop_::pair_of(&engine, options, over).unwrap();
+    Stage { rest, engine, near, far, record: Arc::default() }
+}
+
+/// Writes so many bytes, in one of the ways there are. Each byte says whose it is, and its place.
+fn write(h: &Handle, record: &Arc<Record>, who: u8, place: &mut u8, may_stop: bool) {
+    let n = 1 + u8::try_from(dice(3)).unwrap();
+    let text: Vec<u8> = (*place..*place + n).map(|i| who << 6 | i).collect();
+    *place += n;
+    record.begin();
+    let call = h.write(text.clone());
+    match dice(3) {
+        0 => record.write(&text, call.wait()),
+        1 => record.write(&text, shuttle::future::block_on(call.into_future())),
+        _ => {
+            let (r, t) = (record.clone(), text);
+            let ticket = call.then(move |w| r.write(&t, w));
+            if may_stop && dice(2) == 0 {
+                ticket.cancel();
+            }
+        }
+    }
+}
+
+/// Reads, in one of the ways there are. Whether there is more to come.
+fn read(h: &Handle, record: &Arc<Record>) -> bool {
+    let call = h.read(BytesMut::with_capacity(1 + dice(4) as usize));
+    let call = if dice(4) == 0 { call.deadline(Duration::from_nanos(1 + u64::from(dice(4)))) } else { call };
+    let end = match dice(4) {
+        0 => {
+            record.begin();
+            record.read(call.wait())
+        }
+        1 => {
+            record.begin();
+            record.read(shuttle::future::block_on(call.into_future()))
+        }
+        2 => {
+            record.begin();
+            let r = record.clone();
+            let ticket = call.then(move |got| {
+                r.read(got);
+            });
+            if dice(2) == 0 {
+                ticket.cancel();
+            }
+            None
+        }
+        _ => {
+            // Polled once or twice and given up; what came for it is for the next.
+            let mut f = call.into_future();
+            for _ in 0..=dice(2) {
+                if let Poll::Ready(got) = Pin::new(&mut f).poll(&mut Context::from_waker(Waker::noop())) {
+                    record.begin();
+                    return record.read(got).is_none();
+                }
+                thread::yield_now();
+            }
+            None
+        }
+    };
+    goes_on(end)
+}
+
+/// Whether another read may bring more.
+fn goes_on(end: Option<ErrorKind>) -> bool {
+    match end {
+        None | Some(ErrorKind::TimedOut | ErrorKind::Cancelled | ErrorKind::Busy) => true,
+        Some(ErrorKind::Eof | ErrorKind::Closed | ErrorKind::Reset | ErrorKind::Stopped) => false,
+        Some(e) => panic!("{e:?}"),
+    }
+}
+
+/// Reads whatever is left.
+fn drain(h: &Handle, record: &Record) {
+    loop {
+        record.begin();
+        if !goes_on(record.read(h.read(BytesMut::with_capacity(8)).wait())) {
+            return;
+        }
+    }
+}
+
+/// Writers, readers, and one who moves the clock and turns the engine; nobody closes before all is written.
+fn crowd(s: &Stage, may_stop: bool) {
+    let mut threads = Vec::new();
+    let writers: Vec<_> = (0..2)
+        .map(|who| {
+            let (h, r) = (s.near.clone(), s.record.clone());
+            thread::spawn(move || {
+                let mut place = 0;
+                (0..=dice(2)).for_each(|_| write(&h, &r, who, &mut place, may_stop));
+            })
+        })
+        .collect();
+    for _ in 0..=dice(2) {
+        let (h, r) = (s.far.clone(), s.record.clone());
+        threads.push(thread::spawn(move || {
+            for _ in 0..=dice(3) {
+                if !read(&h, &r) {
+                    return;
+                }
+            }
+        }));
+    }
+    let (e, c, h) = (s.engine.clone(), s.rest.clone(), s.far.clone());
+    let clock = thread::spawn(move || {
+        for _ in 0..=dice(3) {
+            c.pass(Duration::from_nanos(2));
+            e.turn(Some(Duration::ZERO));
+            if dice(3) == 0 {
+                h.cancel_all(&[OpKind::Read]);
+            }
+        }
+    });
+    // Readers may go before all is read: then nobody else makes room.
+    let (h, r) = (s.far.clone(), s.record.clone());
+    let rest = thread::spawn(move || drain(&h, &r));
+    for w in writers {
+        w.join().unwrap();
+    }
+    s.near.flush().wait().unwrap();
+    s.near.shutdown().wait().unwrap();
+    for t in threads {
+        t.join().unwrap();
+    }
+    clock.join().unwrap();
+    rest.join().unwrap();
+    // What fell back after the last of them, or was called off by a cancel of all.
+    drain(&s.far, &s.record);
+}
+
+fn over(s: Stage) {
+    let Stage { engine, near, far, record, rest } = s;
+    near.close().wait().unwrap();
+    far.close().wait().unwrap();
+    drop((near, far));
+    record.is_over();
+    lets_go(&engine);
+    drop((engine, rest));
+}
+
+/// The engine lets all handles go; its own thread may be about to.
+fn lets_go(engine: &Engine) {
+    let gone = (0..1000).any(|_| {
+        thread::yield_now();
+        engine.handles() == 0
+    });
+    assert!(gone, "a handle is left");
+}
+
+fn plain() {
+    let s = stage(|bottom| LevelNode::new(null::driver()).over(bottom));
+    crowd(&s, true);
+    s.record.balances();
+    over(s);
+}
+
+fn framed() {
+    let s = stage(|bottom| LevelNode::new(queue::driver()).over(LevelNode::new(frame::driver()).over(bottom)));
+    crowd(&s, false);
+    over(s);
+}
+
+/// Everybody reads, writes and cancels while somebody closes an end, aborts it, drops it or stops the engine.
+fn closing() {
+    let s = stage(|bottom| bottom);
+    let mut threads = Vec::new();
+    for who in 0..2 {
+        let (h, r) = (s.near.clone(), s.record.clone());
+        threads.push(thread::spawn(move || {
+            let mut place = 0;
+            (0..=dice(2)).for_each(|_| write(&h, &r, who, &mut place, true));
+        }));
+        let (h, r) = (s.far.clone(), s.record.clone());
+        threads.push(thread::spawn(move || while read(&h, &r) && dice(3) > 0 {}));
+    }
+    let Stage { rest, engine, near, far, record } = s;
+    let (e, c) = (engine.clone(), rest.clone());
+    threads.push(thread::spawn(move || {
+        (0..=dice(2)).for_each(|_| {
+            c.pass(Duration::from_nanos(2));
+            e.turn(Some(Duration::ZERO));
+        })
+    }));
+    match dice(4) {
+        0 => drop(far.close().wait()),
+        1 => drop(far.close().mode(CloseMode::Abort).wait()),
+        2 => engine.shutdown(),
+        _ => {}
+    }
+    // First the end that reads: what cannot go out any more would keep the other one open for its time.
+    drop((far.close().wait(), near.close().wait(), near, far));
+    for t in threads {
+        t.join().unwrap();
+    }
+    record.is_over();
+    lets_go(&engine);
+}
+
+fn run(name: &str, share: usize, f: fn()) {
+    let number = |name: &str| std::env::var(name).ok().map(|v| v.parse::<u64>().expect("a number"));
+    if let Ok(schedule) = std::env::var("XIO_REPLAY") {
+        return shuttle::replay(f, &schedule);
+    }
+    let n = usize::try_from(number("XIO_SCHEDULES").unwrap_or(2_000)).unwrap() * share / 100;
+    let seed = number("XIO_SEED").unwrap_or(1);
+    let began = Instant::now();
+    let go = |scheduler: Box<dyn Scheduler + Send>| {
+        let mut config = shuttle::Config::new();
+        config.stack_size = 256 * 1024;
+        config.silence_warnings = true;
+        shuttle::Runner::new(scheduler, config).run(f)
+    };
+    let random = go(Box::new(RandomScheduler::new_from_seed(seed, n - n / 4)));
+    let pct = go(Box::new(PctScheduler::new_from_seed(seed, 3, n / 4)));
+    println!("{name}: {random} random and {pct} pct schedules from seed {seed} in {:.1?}", began.elapsed());
+}
+
+#[test]
+fn nothing_is_lost_in_a_crowd() {
+    run("plain", 100, plain);
+}
+
+#[test]
+fn a_crowd_over_a_queue_of_messages() {
+    run("framed", 50, framed);
+}
+
+#[test]
+fn everything_ends_when_somebody_closes() {
+    run("closing", 100, closing);
+}
