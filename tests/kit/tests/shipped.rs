@@ -22,9 +22,6 @@ const CANCELS: &[&str] = &["E5"];
 /// goes to a waiting accept does not have its branch asked again (`Server::accept` in pick/server.rs).
 const PICK_ACCEPTS: &[&str] = &["G2"];
 
-/// A read that waits at one end of `loop` ends as `Dropped` where both ends close in the same turn.
-const LOOP_DROPS: &[&str] = &["H2"];
-
 driver_contract!(null_contract, Subject::transform(null::driver()).known(SOCKETS));
 driver_contract!(
     null_over_messages,
@@ -37,14 +34,13 @@ driver_contract!(
 );
 driver_contract!(frame_contract, Subject::transform(frame::driver()).known(SOCKETS));
 driver_contract!(tcp_contract, Subject::transport(tcp::driver(), Contact::new("127.0.0.1:0")).known(SOCKETS));
-driver_contract!(loop_contract, Subject::transport(loop_::driver(), ()).known(CANCELS).known(LOOP_DROPS));
+driver_contract!(loop_contract, Subject::transport(loop_::driver(), ()).known(CANCELS));
 driver_contract!(
     loop_of_messages,
     Subject::transport(loop_::driver(), ())
         .with_attr(Box::new(loop_::Options::default().with_message(true)))
         .named("loop of messages")
         .known(CANCELS)
-        .known(LOOP_DROPS)
 );
 driver_contract!(void_contract, Subject::transport(void::driver(), ()));
 driver_contract!(pick_contract, Subject::transform(pick::driver()).known(SOCKETS).known(PICK_ACCEPTS));

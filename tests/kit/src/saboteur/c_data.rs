@@ -22,11 +22,10 @@ pub static PROOFS: &[(&str, Proof)] = &[
     ("C6", Proof::Driver { make: says_that_all_went, also: &["E1"] }),
     ("C7", Proof::Driver { make: changes_what_it_was_given, also: &[] }),
     ("C8", Proof::Driver { make: takes_nothing_for_the_end, also: &[] }),
-    // A6: of the `loop` below, where both ends close in the same turn.
-    ("C9", Proof::Driver { make: keeps_the_rest_of_a_datagram, also: &["A6"] }),
+    ("C9", Proof::Driver { make: keeps_the_rest_of_a_datagram, also: &[] }),
     ("C10", Proof::Driver { make: serves_the_last_first, also: &[] }),
     ("C11", Proof::Driver { make: takes_whatever_comes, also: &[] }),
-    ("C12", Proof::Engine("engine/post.rs, call_back: no bound on an engine's own thread (as it stands today)")),
+    ("C12", Proof::Engine("engine/post.rs, call_back: leave out `full`")),
     ("C13", Proof::Driver { make: writes_or_reads, also: &[] }),
     ("C14", Proof::Driver { make: stumbles_over_single_bytes, also: &[] }),
     ("C15", Proof::Driver { make: loses_the_rest_of_a_message, also: &[] }),

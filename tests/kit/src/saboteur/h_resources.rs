@@ -17,7 +17,7 @@ use crate::Subject;
 /// The proofs of this group.
 pub static PROOFS: &[(&str, Proof)] = &[
     ("H1", Proof::Driver { make: remembers_each_open, also: &[] }),
-    ("H2", Proof::Driver { make: leaves_a_timer_behind, also: &["B6", "H1"] }),
+    ("H2", Proof::Driver { make: leaves_a_timer_behind, also: &["B6", "E11", "H1"] }),
     ("H4", Proof::Driver { make: tells_what_was_written, also: &[] }),
     ("H5", Proof::Engine("stats.rs, On::down: count each op twice (`+= 2`)")),
     ("H6", Proof::Driver { make: goes_on_after_an_error, also: &[] }),
