@@ -29,13 +29,20 @@ fn every_rule_has_a_proof() {
 /// What the engine breaks at present, whatever the driver.
 const ENGINE_BREAKS: &[&str] = &["D6", "E5"];
 
-/// One thread a group keeps the whole short.
+/// Runs each saboteur through its own rule, which must catch it; with the feature `deep` through all rules,
+/// of which no others than those it names may.
 fn saboteurs_of(group: char) {
+    let deep = cfg!(feature = "deep");
     let mut wrong = Vec::new();
     for (id, proof) in proofs().filter(|(id, _)| id.starts_with(group)) {
         let Proof::Driver { make, also } = proof else { continue };
+        if !deep && ENGINE_BREAKS.contains(id) {
+            continue;
+        }
         let want: BTreeSet<_> = also.iter().copied().chain([*id]).collect();
-        let report = run(&make().known(ENGINE_BREAKS), &Options::default().with_seeds([1]));
+        let options = Options::default().with_seeds([1]);
+        let options = if deep { options } else { options.with_rules([*id]) };
+        let report = run(&make().known(ENGINE_BREAKS), &options);
         let broken: BTreeSet<_> = report
             .rows
             .iter()
@@ -46,7 +53,7 @@ fn saboteurs_of(group: char) {
             .collect();
         let own = report.rows.iter().find(|r| r.rule.id == *id).expect("it is written");
         let caught = matches!(own.verdict, Verdict::Fail { rule, .. } if rule == *id);
-        if !caught || broken != want {
+        if !caught || (deep && broken != want) {
             wrong.push(format!("the saboteur of {id} broke {broken:?}, not {want:?}\n{report}"));
         }
     }
