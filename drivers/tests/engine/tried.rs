@@ -587,20 +587,81 @@ fn a_read_called_back_has_all_its_room_again() {
 fn a_read_that_had_nothing_when_it_was_called_back_has_the_place_of_what_it_gets() {
     let engine = Engine::new().unwrap();
     let (a, b) = xio_drivers::loop_::pair_of(&engine, xio_drivers::loop_::Options::default(), |n| n).unwrap();
-    let ask = |n| {
-        let mut f = b.read(room(n)).into_future();
+    let ask = |n, wait_for| {
+        let mut f = b.read(room(n)).wait_for(wait_for).into_future();
         assert!(poll(&mut f).is_pending());
         f
     };
-    let first = ask(9);
+    let (first, second) = (ask(9, 1), ask(5, 0));
+    // The second wants nothing and has ended with nothing when the bytes of the first fall back.
     a.write("abcdefghi").wait().unwrap();
-    let second = ask(5);
-    b.cancel_all(&[OpKind::Read]);
-    let third = ask(9);
+    let third = ask(9, 1);
     drop(first);
     drop(second);
     assert_eq!(run(third).unwrap().buf, "abcde");
     assert_eq!(b.take(9).deadline(LONG).wait().unwrap().into_bytes(), "fghi");
+}
+
+#[test]
+fn a_cancelled_read_is_not_called_back() {
+    let engine = Engine::new().unwrap();
+    let (a, b) = xio_drivers::loop_::pair_of(&engine, xio_drivers::loop_::Options::default(), |n| n).unwrap();
+    let ask = || {
+        let mut f = b.read(room(9)).into_future();
+        assert!(poll(&mut f).is_pending());
+        f
+    };
+    let first = ask();
+    a.write("early").wait().unwrap();
+    let others = [ask(), ask()];
+    b.cancel_all(&[OpKind::Read]);
+    drop(first);
+    for f in others {
+        assert_eq!(run(f).unwrap_err().kind(), ErrorKind::Cancelled);
+    }
+    assert_eq!(b.take(9).deadline(LONG).wait().unwrap().into_bytes(), "early");
+}
+
+#[test]
+fn a_thread_hears_of_its_read_that_was_called_back_after_it_had_ended() {
+    let engine = Engine::new().unwrap();
+    let slot = Arc::new(Mutex::new(None));
+    let s = slot.clone();
+    let other = open(&engine, transport(Caps::stream(), Intercepts::READ, move || Shelf(s.clone())));
+    let mut l = line(Caps::stream());
+    let s = slot.clone();
+    let h = open(
+        &engine,
+        transform(Intercepts::READ | Intercepts::CONCURRENT_READS, move || Nudge(s.clone())).over(l.node),
+    );
+    let ask = |n| {
+        let mut f = h.read(room(n)).into_future();
+        assert!(poll(&mut f).is_pending());
+        f
+    };
+    let (first, second) = (ask(5), ask(9));
+    // A callback keeps the third one's thread between its submit and its wait.
+    let ((inside, is_inside), (go, may_go)) = (std::sync::mpsc::channel(), std::sync::mpsc::channel());
+    other.read(room(9)).then(move |_| {
+        inside.send(()).unwrap();
+        may_go.recv_timeout(LONG).unwrap();
+    });
+    let (copy, start) = (h.clone(), std::time::Instant::now());
+    let third =
+        std::thread::spawn(move || copy.read(room(9)).deadline(LONG).wait().map(|d| d.buf).map_err(|f| f.kind()));
+    is_inside.recv_timeout(LONG).unwrap();
+    tell(&mut l.far, b"early");
+    l.far.shutdown(std::net::Shutdown::Write).unwrap();
+    super::fixture::until(|| h.outstanding().0 == 0);
+    // The second gets what falls back; the third looks once more, and its thread looks at it meanwhile.
+    l.during.recv(move || {
+        go.send(()).unwrap();
+        std::thread::sleep(Duration::from_millis(100));
+    });
+    drop(first);
+    assert_eq!(run(second).unwrap().buf, "early");
+    assert_eq!(third.join().unwrap(), Err(ErrorKind::Eof));
+    assert!(start.elapsed() < LONG, "it heard of it only when its time was up");
 }
 
 #[test]

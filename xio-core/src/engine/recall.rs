@@ -135,7 +135,9 @@ impl Tree {
             let Some(entry) = self.inner.entry(id) else { continue };
             if matches!(entry.state, State::Finished) {
                 if let Some(AnyCell::Read(cell)) = entry.cell.take() {
-                    self.recalled_read(cell);
+                    // It was not the recall that cancelled it.
+                    let asked = cell.head.error.as_ref().is_some_and(|e| e.kind() == ErrorKind::Cancelled);
+                    self.recalled_read(cell, asked);
                 }
             } else if entry.more.as_ref().is_none_or(|m| m.withdrawn.is_none()) {
                 self.pursue(id, Reason::Cancelled);
@@ -161,7 +163,7 @@ impl Tree {
     pub(crate) fn recalled<K: Kind>(&mut self, cell: Box<Cell<K>>) -> Option<Box<Cell<K>>> {
         match K::wrap(cell) {
             AnyCell::Read(cell) => {
-                self.recalled_read(cell);
+                self.recalled_read(cell, false);
                 None
             }
             AnyCell::Accept(mut cell) => {
@@ -204,13 +206,14 @@ impl Tree {
         entry.more.as_mut().and_then(|m| m.withdrawn.take()).or(deserted)
     }
 
-    fn recalled_read(&mut self, mut cell: Box<Cell<Read>>) {
+    /// `over`: it had ended for good before.
+    fn recalled_read(&mut self, mut cell: Box<Cell<Read>>, over: bool) {
         let id = cell.head.id;
         let withdrawn = self.come_up(id);
         let open = self.inner.status == Status::Open && !self.levels.is_empty();
         let again = match &cell.head.error {
             None => true,
-            Some(e) => matches!(e.kind(), ErrorKind::Cancelled | ErrorKind::Eof),
+            Some(e) => !over && matches!(e.kind(), ErrorKind::Cancelled | ErrorKind::Eof),
         };
         // A message that was cut keeps what it has.
         if again || !self.plan.unit.has_borders() {

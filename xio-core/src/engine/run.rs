@@ -322,7 +322,8 @@ impl Tree {
         }
         match &mut cell.end {
             End::Wait(bell) => {
-                if let Some(bell) = bell.take() {
+                // It stays: the op may be called back before its owner has heard it, and rings again.
+                if let Some(bell) = bell.clone() {
                     self.inner.q.make().signals.push(crate::engine::core::Signal::Bell(bell));
                 }
                 self.inner.park(&self.plan, cell, State::Finished);

@@ -574,8 +574,6 @@ fn wait_parked<K: Kind>(core: &Arc<Core>, id: OpId, w: &Waiting) -> Box<Cell<K>>
             lane.leave();
             return cell;
         }
-        // One that was called back after its bell had rung needs it again.
-        lane.set_bell::<K>(id, w);
         let late = until != Time::NEVER && core.shared.now() >= until;
         if late {
             until = Time::NEVER;
@@ -737,14 +735,6 @@ impl Tree {
             }
         } else if !planted("a waker of an op that is out is forgotten") {
             entry.more().waker = Some(waker.clone());
-        }
-    }
-
-    fn set_bell<K: Kind>(&mut self, id: OpId, w: &Waiting) {
-        let Some(entry) = self.inner.entry(id) else { return };
-        if let Some(mut cell) = entry.cell.take().and_then(K::unwrap) {
-            set_bell(&mut cell, Some(w));
-            entry.cell = Some(K::wrap(cell));
         }
     }
 
