@@ -107,6 +107,19 @@ fn a_link_that_came_for_a_dropped_accept_is_accepted_next() {
     }
 }
 
+#[test]
+fn a_link_that_nobody_accepts_goes_with_its_server() {
+    let engine = Engine::new().unwrap();
+    let stack = Stack::new(LevelNode::new(loop_::driver())).unwrap();
+    let server = engine.listen(&stack, ()).wait().unwrap();
+    let mut gone = server.accept().into_future();
+    assert!(poll(&mut gone).is_pending());
+    let near = engine.open(&stack, server.contact()).wait().unwrap();
+    drop(gone);
+    server.close().unwrap();
+    assert_eq!(near.take(9).deadline(LONG).wait().unwrap_err().kind(), ErrorKind::Reset);
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Read { room: usize, wait_for: usize },

@@ -259,6 +259,8 @@ pub(crate) enum Signal {
     Waker(std::task::Waker),
     /// The last hold on a handle whose users have gone.
     Free(Arc<Core>),
+    /// Nobody, but links that nobody will accept, to be dropped.
+    Links(Links),
 }
 
 pub(crate) struct Inner {

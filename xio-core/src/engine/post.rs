@@ -125,6 +125,7 @@ impl<'a> Lane<'a> {
                 }
                 Signal::Waker(w) => drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| w.wake()))),
                 Signal::Free(core) => drop(core),
+                Signal::Links(l) => drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(l)))),
             }
         }
         discard(garbage);

@@ -43,6 +43,10 @@ impl Tree {
                 let _ = catch_unwind(AssertUnwindSafe(f));
             }
             rare.inboxes.clear();
+            let links = std::mem::take(&mut rare.links);
+            if !links.is_empty() {
+                self.inner.q.make().signals.push(crate::engine::core::Signal::Links(links));
+            }
         }
         let ids: Vec<OpId> = self.inner.ids(|e| !matches!(e.state, State::Finished)).collect();
         for id in ids {
