@@ -93,7 +93,9 @@ impl OpenCall {
     /// # Errors
     /// Why it failed; every level that was open by then is closed again.
     pub fn wait(self) -> Result<Handle, Error> {
-        let (handle, cell, until) = self.begin()?;
+        let (handle, mut cell, until) = self.begin()?;
+        // For what is closed again after it failed.
+        cell.head.deadline = until;
         let mut cell = block::<Open>(&handle.0.core, until, false, |_| cell)?;
         Open::outcome(&mut cell).map(|()| handle)
     }
@@ -155,7 +157,8 @@ impl ListenCall {
     /// # Errors
     /// Why it failed; every level that was started by then is stopped again.
     pub fn wait(self) -> Result<Server, Error> {
-        let (server, cell, until) = self.begin()?;
+        let (server, mut cell, until) = self.begin()?;
+        cell.head.deadline = until;
         let mut cell = block::<Listen>(server.core(), until, false, |_| cell)?;
         Listen::outcome(&mut cell).map(|c| server.at(c))
     }
