@@ -328,13 +328,19 @@ impl Level for Shelf {
 
 #[test]
 fn no_callback_runs_while_its_thread_has_an_op_in_hand() {
-    let engine = Engine::new().unwrap();
+    // The data is there; or it comes later, and nobody else turns the engine.
+    nudged(&Engine::new().unwrap(), false);
+    nudged(&Engine::builder().owner_driven().build().unwrap(), true);
+}
+
+/// A callback that a read brings about reads, too.
+fn nudged(engine: &Engine, later: bool) {
     let slot = Arc::new(Mutex::new(None));
     let s = slot.clone();
-    let other = open(&engine, transport(Caps::stream(), Intercepts::READ, move || Shelf(s.clone())));
-    let mut l = line(Caps::stream());
+    let other = open(engine, transport(Caps::stream(), Intercepts::READ, move || Shelf(s.clone())));
+    let l = line(Caps::stream());
     let s = slot.clone();
-    let h = open(&engine, transform(Intercepts::READ, move || Nudge(s.clone())).over(l.node));
+    let h = open(engine, transform(Intercepts::READ, move || Nudge(s.clone())).over(l.node));
     let (reply, rx) = results();
     let (copy, r) = (h.clone(), reply());
     other.read(room(9)).then(move |x| {
@@ -344,10 +350,19 @@ fn no_callback_runs_while_its_thread_has_an_op_in_hand() {
         r.send(got);
     });
     assert!(slot.lock().unwrap().is_some());
-    tell(&mut l.far, b"ab");
+    let mut far = l.far;
+    let writer = std::thread::spawn(move || {
+        if later {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        tell(&mut far, b"ab");
+        far
+    });
+    let far = if later { None } else { writer.join().ok() };
     let first = h.read(room(1)).deadline(LONG).wait().unwrap().buf;
     let second = get(&rx);
     assert_eq!((&first[..], second.as_deref()), (&b"a"[..], Ok(&b"b"[..])));
+    drop(far);
 }
 
 #[test]

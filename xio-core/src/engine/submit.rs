@@ -257,7 +257,10 @@ fn pump<'a, K: Kind>(
                 let Some(w) = waiting else {
                     return Pumped::Park(Lane::enter(core), Attempt::Block(sock, direction));
                 };
-                hand_over();
+                // Without a thread of the engine's the op is parked, and they run here before the wait.
+                if shared.own_thread {
+                    hand_over();
+                }
                 let spin = sock.0.spin();
                 if !spin.is_zero() && shared.spins() {
                     let now = Instant::now();
