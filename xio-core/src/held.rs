@@ -27,7 +27,8 @@ impl<K: Kind> Held<K> {
         Self { inner: Some((core, id, hold)), kind: PhantomData }
     }
 
-    /// Number of the op, as [`Level::cancel`](crate::Level::cancel) gives it.
+    /// Number of the op in its handle, as [`Level::cancel`](crate::Level::cancel) gives it. Tokens of other handles
+    /// may have the same.
     pub fn id(&self) -> OpId {
         self.inner.as_ref().map_or(OpId::NONE, |(_, id, _)| *id)
     }

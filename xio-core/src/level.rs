@@ -23,7 +23,8 @@ pub enum Reason {
 pub enum Cancel {
     /// Take it: the engine finishes the op, the token goes stale.
     Take,
-    /// Keep it: the level finishes the op soon with its real result.
+    /// Keep it: the level finishes the op soon with its real result. Reads that were asked for later may have
+    /// to wait for that.
     Keep,
 }
 

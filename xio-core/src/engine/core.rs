@@ -384,7 +384,7 @@ pub(crate) struct Core {
 }
 
 impl Core {
-    /// Takes the lock. Every guard ends in [`crate::engine::leave`].
+    /// Takes the lock. Whoever may leave something to do goes through [`Lane`](crate::engine::post::Lane).
     #[inline]
     pub(crate) fn lock(&self) -> MutexGuard<'_, Tree> {
         self.tree.lock()

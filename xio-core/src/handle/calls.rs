@@ -49,7 +49,7 @@ impl Handle {
         WriteFrom { call: CallBase::new(self), buf }
     }
 
-    /// Waits until everything written has left every level.
+    /// Waits until everything that was written before has left every level.
     pub fn flush(&self) -> PlainCall<'_, Flush> {
         PlainCall::new(CallBase::new(self))
     }
