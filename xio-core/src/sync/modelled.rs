@@ -235,7 +235,7 @@ pub(crate) mod thread {
     use std::time::Duration;
 
     use super::model::thread;
-    pub(crate) use thread::{JoinHandle, current};
+    pub(crate) use thread::{JoinHandle, current, yield_now};
 
     /// Words of stack; what loom gives is not enough for an engine.
     #[cfg(loom)]
@@ -266,7 +266,7 @@ pub(crate) mod thread {
 
     /// There is no time: others run.
     pub(crate) fn sleep(_: Duration) {
-        thread::yield_now();
+        yield_now();
     }
 
     /// A model that fails unwinds, and the process with it is over soon.
