@@ -5,7 +5,7 @@ use std::sync::Arc;
 use xio_core::cntl::{self, Cntl};
 use xio_core::level::{Cancel, Reason};
 use xio_core::op::{Accept, Close, Listen, OpId};
-use xio_core::{Cx, Error, ErrorKind, Flow, Held, Level, Op};
+use xio_core::{Cx, Error, ErrorKind, Flow, Level, Op};
 
 use super::Options;
 use super::driver::size;
