@@ -281,7 +281,8 @@ impl Cx<'_> {
 
     pub(crate) fn hold<K: Kind>(&mut self, head: &mut Head) -> Held<K> {
         if head.id.is_none() {
-            head.id = self.inner.new_id(K::KIND, head.origin, head.at, State::Ready(Step::Enter(END)));
+            let state = State::Ready(Step::Enter(END));
+            head.id = self.inner.new_id(K::KIND, head.origin, head.at, state, head.id.generation);
         }
         let hold = self.inner.entry(head.id).map_or(0, |e| {
             e.hold = e.hold.wrapping_add(1);

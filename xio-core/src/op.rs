@@ -31,8 +31,9 @@ impl OpId {
     /// Stands for an op that has not been given a number.
     pub(crate) const NONE: Self = Self { slot: u32::MAX, generation: 0 };
 
+    /// Whether it has no number; a place in the order it may have.
     pub(crate) const fn is_none(self) -> bool {
-        self.generation == 0
+        self.slot == u32::MAX
     }
 }
 

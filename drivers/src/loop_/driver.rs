@@ -420,8 +420,10 @@ impl Level for Loop {
             After::Shutdown(h) => h.id() != id,
         });
         if let Some(end) = &self.end {
-            let found = (end.rx.lock().forget_reader(id), end.tx.lock().forget_writer(id));
-            drop(found);
+            // One lock after the other: the peer's are these two the other way round.
+            let read = end.rx.lock().forget_reader(id);
+            let written = end.tx.lock().forget_writer(id);
+            drop((read, written));
         }
         if self.writing == Some(id) {
             self.written(cx);

@@ -12,3 +12,4 @@ mod limit;
 mod open;
 mod recall;
 mod stats;
+mod tried;

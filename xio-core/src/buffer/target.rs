@@ -90,7 +90,13 @@ impl Target {
     /// Takes the last `n` bytes out again.
     pub(crate) fn take_back(&mut self, n: usize) -> Bytes {
         match self {
-            Self::Fill(b) => b.split_off(b.len() - n.min(b.len())).freeze(),
+            Self::Fill(b) => {
+                // A copy: splitting would take the room along, which the read still counts on.
+                let from = b.len() - n.min(b.len());
+                let out = Bytes::copy_from_slice(&b[from..]);
+                b.truncate(from);
+                out
+            }
             Self::Lent(m, at) => {
                 let from = at.saturating_sub(n);
                 let out = Bytes::copy_from_slice(&m.bytes()[from..*at]);

@@ -233,6 +233,8 @@ pub(crate) struct Try {
     pub(crate) at: u8,
     /// It is to stop rather than wait.
     pub(crate) stop: bool,
+    /// Its place in the order of numbers, once others have got one meanwhile; 0: not yet.
+    pub(crate) turn: u32,
 }
 
 /// Named limits of outstanding ops, a handle and direction.
@@ -416,9 +418,19 @@ impl Inner {
         self.rare.get_or_insert_default()
     }
 
-    pub(crate) fn new_id(&mut self, kind: OpKind, origin: u8, at: u8, state: State) -> OpId {
-        self.generation = self.generation.wrapping_add(1).max(1);
-        let generation = self.generation;
+    /// Gives an op its number. `turn`: its place in the order, where it has one already.
+    pub(crate) fn new_id(&mut self, kind: OpKind, origin: u8, at: u8, state: State, turn: u32) -> OpId {
+        let generation = if turn == 0 {
+            // Whoever is tried was asked for before.
+            for side in 0..self.tries.len() {
+                if self.tries[side].at != USER && self.tries[side].turn == 0 {
+                    self.tries[side].turn = self.next_turn();
+                }
+            }
+            self.next_turn()
+        } else {
+            turn
+        };
         let slot = self.ops.insert(Entry {
             generation,
             kind,
@@ -435,6 +447,11 @@ impl Inner {
             recalled: false,
         });
         OpId { slot: u32::try_from(slot).unwrap_or(u32::MAX), generation }
+    }
+
+    fn next_turn(&mut self) -> u32 {
+        self.generation = self.generation.wrapping_add(1).max(1);
+        self.generation
     }
 
     /// The ops of which `which` holds.
@@ -462,7 +479,7 @@ impl Inner {
     pub(crate) fn park<K: Kind>(&mut self, plan: &Plan, mut cell: Box<Cell<K>>, state: State) -> OpId {
         let head = &mut cell.head;
         if head.id.is_none() {
-            head.id = self.new_id(K::KIND, head.origin, head.at, State::Finished);
+            head.id = self.new_id(K::KIND, head.origin, head.at, State::Finished, head.id.generation);
         }
         let (id, at, origin) = (head.id, head.at, head.origin);
         let admitted = !matches!(state, State::Finished | State::Admission(_));
@@ -533,11 +550,18 @@ impl Inner {
 
     /// Whether an op must wait before it enters this level.
     #[inline]
-    pub(crate) fn gate_shut(&mut self, kind: OpKind, node: u8, mine: OpId) -> bool {
+    pub(crate) fn gate_shut(&mut self, plan: &Plan, kind: OpKind, node: u8, mine: OpId) -> bool {
         let side = usize::from(kind == OpKind::Write);
         self.nodes[usize::from(node)].busy[side] > 0
-            || (self.tries[side].at != USER && !planted("a gate sees no try"))
+            || (self.is_tried(plan, side, node) && !planted("a gate sees no try"))
             || (self.q.get().is_some_and(|q| !q.gates.is_empty()) && !self.is_next(kind, node, mine))
+    }
+
+    /// Whether a read or write that is tried has come through this level.
+    #[inline]
+    fn is_tried(&self, plan: &Plan, side: usize, node: u8) -> bool {
+        let at = self.tries[side].at;
+        at != USER && plan.within(at, node)
     }
 
     /// Whether nobody else stands at the gate before `mine`, which goes through then.
@@ -553,7 +577,7 @@ impl Inner {
 
     /// Has the first waiter of each open gate run. It keeps its place until it is through, so that
     /// nobody gets in before it.
-    pub(crate) fn open_gates(&mut self) {
+    pub(crate) fn open_gates(&mut self, plan: &Plan) {
         if self.q.get().is_none_or(|q| q.gates.is_empty()) || planted("a gate that opens lets nobody in") {
             return;
         }
@@ -562,7 +586,7 @@ impl Inner {
         while let Some((node, kind, id)) = self.q.get().and_then(|q| q.gates.get(i).copied()) {
             i += 1;
             let side = usize::from(kind == OpKind::Write);
-            let shut = self.nodes[usize::from(node)].busy[side] > 0 || self.tries[side].at != USER;
+            let shut = self.nodes[usize::from(node)].busy[side] > 0 || self.is_tried(plan, side, node);
             if shut || seen.contains(&(node, kind)) {
                 continue;
             }
@@ -614,6 +638,14 @@ impl Inner {
             .iter()
             .find(|f| f.node > origin && plan.within(at, f.node) && (!f.writes_only || kind == OpKind::Write))?;
         Some((f.node, f.error.clone()))
+    }
+
+    /// Why an op that is out at a level need not wait there: a level on its way gave itself up meanwhile.
+    pub(crate) fn lost(&self, plan: &Plan, kind: OpKind, at: u8, origin: u8) -> Option<Error> {
+        if matches!(kind, OpKind::Open | OpKind::Close | OpKind::Listen) {
+            return None;
+        }
+        self.given_up(plan, kind, at, origin).map(|(_, e)| e)
     }
 
     pub(crate) fn place(&self, node: u8) -> Option<Place> {

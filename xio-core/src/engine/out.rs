@@ -8,7 +8,7 @@ use crate::driver::OpKind;
 use crate::engine::core::{Core, Entry, Inner, State, Step, Tree};
 use crate::engine::limit::side_of;
 use crate::engine::post::Lane;
-use crate::engine::pump::{Attempt, attempt, stopped};
+use crate::engine::pump::{Attempt, attempt_caught, stopped};
 use crate::engine::shared::Shared;
 use crate::engine::walk::Stop;
 use crate::error::{Error, ErrorKind};
@@ -50,12 +50,7 @@ pub(crate) struct Back {
 
 impl Outing {
     pub(crate) fn perform(mut self, shared: &Shared) -> Back {
-        let tried = catch_unwind(AssertUnwindSafe(|| with_cell!(&mut self.cell, c => attempt(shared, c, false))));
-        let attempt = tried.unwrap_or_else(|_| {
-            let head = self.cell.head_mut();
-            head.error = Some(Error::new(ErrorKind::Panicked));
-            Attempt::Go(Step::Leave(head.at))
-        });
+        let attempt = with_cell!(&mut self.cell, c => attempt_caught(shared, c, false));
         Back { cell: self.cell, attempt }
     }
 }
@@ -134,6 +129,10 @@ impl Tree {
                         return self.kill(id);
                     }
                     return self.pursue(id, reason);
+                }
+                if let Some(e) = self.inner.lost(&self.plan, K::KIND, cell.head.at, cell.head.origin) {
+                    self.put_away(id, K::wrap(cell), State::Io);
+                    return self.stop_parked(id, e);
                 }
                 self.wait_outside(id, cell, attempt);
             }

@@ -42,6 +42,8 @@ thread_local! {
     static CALLERS: RefCell<VecDeque<Arc<Core>>> = const { RefCell::new(VecDeque::new()) };
     /// What is to be done when this thread has let its lock go.
     static LATER: RefCell<Vec<Box<dyn FnOnce()>>> = const { RefCell::new(Vec::new()) };
+    /// An op is in this thread's hands, in no state that others could end.
+    static IN_HAND: Flag<bool> = const { Flag::new(false) };
     /// Handles with requests that callbacks made.
     static PUMPS: RefCell<VecDeque<Arc<Core>>> = const { RefCell::new(VecDeque::new()) };
 }
@@ -68,6 +70,18 @@ impl<'a> Lane<'a> {
         drop(self);
         if POSTED.get() {
             settle();
+        }
+    }
+
+    /// As [`leave`](Self::leave), short where there is nothing to do.
+    #[inline]
+    pub(crate) fn leave_soon(self) {
+        let core = self.core;
+        if self.tree.inner.nothing_to_do() {
+            self.leave_quiet();
+            core.shared.note_timers();
+        } else {
+            self.leave();
         }
     }
 
@@ -198,6 +212,11 @@ fn settle() {
     while let Some(f) = LATER.with_borrow_mut(Vec::pop) {
         f();
     }
+    if IN_HAND.get() {
+        // A callback may block, even on the op that this thread is about to try.
+        POSTED.set(CALLERS.with_borrow(|c| !c.is_empty()));
+        return;
+    }
     if SETTLING.replace(true) {
         return;
     }
@@ -214,6 +233,52 @@ fn settle() {
     SETTLING.set(false);
     if POSTED.get() {
         settle();
+    }
+}
+
+/// While it lives, callbacks wait: this thread has an op in its hands. They run at its end.
+pub(crate) struct InHand(bool);
+
+impl InHand {
+    #[inline]
+    pub(crate) fn begin() -> Self {
+        Self(IN_HAND.replace(true))
+    }
+
+    #[inline]
+    pub(crate) fn end(self) {
+        drop(self);
+        if POSTED.get() {
+            settle();
+        }
+    }
+}
+
+impl Drop for InHand {
+    #[inline]
+    fn drop(&mut self) {
+        IN_HAND.set(self.0);
+    }
+}
+
+/// Whether callbacks wait for the op in hand.
+pub(crate) fn callbacks_wait() -> bool {
+    POSTED.get()
+}
+
+/// This thread is about to wait with an op in its hands: the callbacks are the engine's.
+#[inline]
+pub(crate) fn hand_over() {
+    if POSTED.get() {
+        CALLERS.with_borrow_mut(|callers| {
+            callers.retain(|core| {
+                let stays = core.shared.stopped.load(Ordering::Acquire);
+                if !stays {
+                    core.shared.inject(core.clone());
+                }
+                stays
+            });
+        });
     }
 }
 

@@ -31,9 +31,22 @@ pub(crate) enum Attempt {
 /// A request that may block, and gives what the op waits for.
 pub(crate) type PoolJob = Box<dyn FnOnce() -> IoDone + Send>;
 
+/// As [`attempt`]; what panics fails the op and poisons its handle. The caller may have lent memory, or
+/// have something set that says the op is out: it must not unwind.
+#[inline]
+pub(crate) fn attempt_caught<K: Kind>(shared: &Shared, cell: &mut Cell<K>, patient: bool) -> Attempt {
+    catch_unwind(AssertUnwindSafe(|| attempt(shared, cell, patient))).unwrap_or_else(|_| {
+        let at = cell.head.at;
+        cell.head.io = IoSlot::None;
+        K::leave_level(&mut cell.body, at);
+        cell.head.error = Some(Error::new(ErrorKind::Panicked));
+        Attempt::Go(Step::Leave(at))
+    })
+}
+
 /// Tries what the op at its level asks for. `patient`: the caller has nothing better to do.
 #[inline]
-pub(crate) fn attempt<K: Kind>(shared: &Shared, cell: &mut Cell<K>, patient: bool) -> Attempt {
+fn attempt<K: Kind>(shared: &Shared, cell: &mut Cell<K>, patient: bool) -> Attempt {
     let at = cell.head.at;
     match &cell.head.io {
         IoSlot::Ask(io @ (Io::Recv(_) | Io::Send(_))) => match K::transfer(&mut cell.body, io, patient) {

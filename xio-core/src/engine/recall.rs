@@ -8,10 +8,11 @@ use std::collections::VecDeque;
 use crate::attr::OpAttrs;
 use crate::buffer::Chunk;
 use crate::driver::OpKind;
-use crate::engine::core::{Inner, Rare, State, Status, Step, Tree};
+use crate::engine::core::{Entry, Inner, Rare, State, Status, Step, Tree};
 use crate::engine::end::Accepted;
 use crate::engine::pump::stopped;
 use crate::error::{Error, ErrorKind};
+use crate::io::Direction;
 use crate::level::Reason;
 use crate::op::{Accept, AnyCell, Cell, Kind, OpId, Read};
 use crate::plan::USER;
@@ -29,7 +30,7 @@ pub(crate) struct Leftover {
 const FIRST: u64 = 1 << 32;
 
 /// Whether the op numbered `a` was asked for after that numbered `b`.
-fn later(a: u32, b: u32) -> bool {
+pub(super) fn later(a: u32, b: u32) -> bool {
     a.wrapping_sub(b).cast_signed() > 0
 }
 
@@ -72,15 +73,38 @@ impl Tree {
         let message = cell.head.error.is_none() && self.plan.unit.has_borders();
         // What was read at a place of its own belongs to no other read.
         let placed = cell.head.attrs.find::<crate::attr::Offset>().is_some();
+        // A place of nothing is no place: what the read gets when it starts again has its own.
+        let tag = std::mem::take(&mut cell.head.tag);
         if placed || cell.body.got == 0 && !message || planted("bytes go with a dropped read") {
             return;
         }
         let chunk = Chunk::from(cell.body.take_back(cell.body.got));
         let attrs = cell.head.attrs.clone();
         // What had fallen back to this read before keeps its place.
-        let place = if cell.head.tag == 0 { self.inner.next_place() } else { std::mem::take(&mut cell.head.tag) };
+        let place = if tag == 0 { self.inner.next_place() } else { tag };
         self.inner.rare().fall_back(Leftover { place, chunk, attrs });
         self.recall(OpKind::Read, id);
+        self.now_ready();
+    }
+
+    /// Puts bytes before everything else that waits to be read.
+    pub(crate) fn unread(&mut self, chunk: Chunk) {
+        self.inner.rare().unread(chunk);
+        self.now_ready();
+    }
+
+    /// There is something to read at the top: who waits below for that waits no longer.
+    fn now_ready(&mut self) {
+        let waits = |e: &Entry| {
+            e.origin == USER && e.kind == OpKind::Ready && !e.recalled && !matches!(e.state, State::Finished)
+        };
+        let ids: Vec<OpId> = self.inner.ids(waits).collect();
+        for id in ids {
+            self.call_back(id);
+            if self.inner.entry(id).and_then(|e| e.more.as_ref()).is_none_or(|m| m.withdrawn.is_none()) {
+                self.pursue(id, Reason::Cancelled);
+            }
+        }
     }
 
     /// Calls the ops back to the top that were asked for after `id`, so that they meet what fell back.
@@ -152,6 +176,21 @@ impl Tree {
                 }
                 K::unwrap(AnyCell::Accept(cell))
             }
+            AnyCell::Ready(mut cell) => {
+                let withdrawn = self.come_up(cell.head.id);
+                if withdrawn.is_none() && cell.head.error.as_ref().is_some_and(|e| e.kind() == ErrorKind::Cancelled) {
+                    cell.head.error = None;
+                    if cell.body.direction == Direction::Write && !self.levels.is_empty() {
+                        // It was not meant.
+                        let top = self.plan.kind(OpKind::Ready).top();
+                        cell.head.at = USER;
+                        let id = self.inner.park(&self.plan, cell, State::Finished);
+                        self.ready(id, Step::Enter(top));
+                        return None;
+                    }
+                }
+                K::unwrap(AnyCell::Ready(cell))
+            }
             any => K::unwrap(any),
         }
     }
@@ -173,16 +212,17 @@ impl Tree {
             None => true,
             Some(e) => matches!(e.kind(), ErrorKind::Cancelled | ErrorKind::Eof),
         };
-        if again {
+        // A message that was cut keeps what it has.
+        if again || !self.plan.unit.has_borders() {
             self.strip(id, &mut cell);
+        }
+        if again {
             cell.head.error = match (withdrawn, open) {
                 (Some(reason), _) => Some(stopped(reason)),
                 (None, false) => Some(Error::new(ErrorKind::Cancelled)),
                 (None, true) => None,
             };
         }
-        let rare = self.inner.rare();
-        rare.recalling = rare.recalling.saturating_sub(1);
         if cell.head.charged {
             cell.head.charged = false;
             self.inner.uncharge(OpKind::Read, cell.head.charge);
@@ -198,6 +238,9 @@ impl Tree {
             let at = queue.iter().rposition(|i| !later(i.generation, id.generation)).map_or(0, |i| i + 1);
             queue.insert(at, id);
         }
+        // Only now: those that were asked for later stand behind it.
+        let rare = self.inner.rare();
+        rare.recalling = rare.recalling.saturating_sub(1);
         self.inner.admit_waiting(0);
     }
 

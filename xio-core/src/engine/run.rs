@@ -24,7 +24,7 @@ impl Tree {
             while let Some(task) = self.inner.q.get_mut().and_then(|q| q.runq.pop_front()) {
                 self.task(task);
             }
-            self.inner.open_gates();
+            self.inner.open_gates(&self.plan);
             if self.inner.q.get().is_none_or(|q| q.runq.is_empty()) {
                 return;
             }
@@ -167,10 +167,8 @@ impl Tree {
             Stop::Held(node) => {
                 let id = self.inner.park(&self.plan, cell, State::Held(node));
                 self.early(id, node);
-                if K::KIND == OpKind::Write {
-                    // A flush that waited for it to get here goes on.
-                    self.inner.recheck_barriers();
-                }
+                // A flush that waited for it to get here goes on, or the close of a branch that it left.
+                self.inner.recheck_barriers();
                 id
             }
             Stop::Io | Stop::Work => {

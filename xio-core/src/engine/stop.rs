@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::driver::OpKind;
 use crate::engine::core::{Failed, Inner, State, Status, Step, Task, Tree, Try};
 use crate::engine::pump::stopped;
+use crate::engine::recall::later;
 use crate::error::{Error, ErrorKind};
 use crate::handle::{CLOSE_TIME, CloseMode};
 use crate::level::{Cancel, Reason};
@@ -125,11 +126,11 @@ impl Tree {
         if entry.recalled {
             entry.more().withdrawn = Some(reason);
         }
-        entry.cancel = Some(reason);
-        if planted("a cancel stops nothing") {
-            return;
+        // A level that keeps its op is asked once.
+        let asked = entry.cancel.replace(reason).is_some() && matches!(entry.state, State::Held(_));
+        if !asked && !planted("a cancel stops nothing") {
+            self.pursue(id, reason);
         }
-        self.pursue(id, reason);
     }
 
     /// Stops an op wherever it is.
@@ -146,7 +147,7 @@ impl Tree {
     }
 
     /// Ends a parked op with an error, from where it is upwards.
-    fn stop_parked(&mut self, id: OpId, error: Error) {
+    pub(super) fn stop_parked(&mut self, id: OpId, error: Error) {
         let Some(entry) = self.inner.entry(id) else { return };
         let at = entry.at;
         match &entry.state {
@@ -157,6 +158,8 @@ impl Tree {
                 if let Some(any) = self.inner.take(&self.plan, id) {
                     with_cell!(any, c => self.finish_user(c));
                 }
+                // Those behind it may be smaller.
+                (0..2).for_each(|side| self.inner.admit_waiting(side));
             }
             State::Gate(node) => {
                 let node = *node;
@@ -256,6 +259,11 @@ impl Tree {
             .collect();
         for id in ids {
             self.inner.q.make().runq.push_back(Task::Cancel(id, Reason::Cancelled));
+        }
+        for (side, t) in self.inner.tries.iter_mut().enumerate() {
+            let mine = t.at != USER && (from_user || (node != crate::plan::END && plan.within(t.at, node)));
+            let stops = entering && if side == 1 { mode == CloseMode::Abort } else { mode != CloseMode::Keep };
+            t.stop |= mine && stops;
         }
     }
 
@@ -358,16 +366,23 @@ impl Inner {
     }
 
     /// Whether writes are on their way to this level, or at it, that a flush or shutdown entering it
-    /// must not overtake. What a level holds is that level's own to send on.
-    pub(crate) fn writes_ahead(&self, plan: &crate::plan::Plan, node: u8, origin: u8) -> bool {
+    /// must not overtake. What a level holds is that level's own to send on, and what a user asked for after
+    /// the flush, `mine`, is not waited for.
+    pub(crate) fn writes_ahead(&self, plan: &crate::plan::Plan, node: u8, origin: u8, mine: OpId) -> bool {
         let ahead = |at: u8| at > origin && (node == crate::plan::END || plan.within(node, at));
-        (ahead(self.tries[1].at) && !planted("a flush sees no try"))
+        let before = |turn: u32| mine.is_none() || !later(turn, mine.generation);
+        let tried = &self.tries[1];
+        // One that is tried has its place if it was before `mine` got its own.
+        let tries = ahead(tried.at) && !planted("a flush sees no try");
+        (tries && (mine.is_none() || tried.turn != 0 && before(tried.turn)))
             || self.ops.iter().any(|(_, e)| {
                 matches!(e.kind, OpKind::Write)
                     && !matches!(e.state, State::Held(_) | State::Finished | State::Admission(_))
                     && ahead(e.at)
+                    && (e.origin != USER || before(e.generation))
             })
-            || (origin == USER && self.q.get().is_some_and(|q| !q.waiting[1].is_empty()))
+            || (origin == USER
+                && self.q.get().and_then(|q| q.waiting[1].front()).is_some_and(|first| before(first.generation)))
     }
 
     /// Whether the user has nothing outstanding.

@@ -9,11 +9,11 @@ use std::time::Instant;
 
 use crate::driver::OpKind;
 use crate::engine::cells;
-use crate::engine::core::{Core, Failed, Inner, State, Status, Step, Tree};
+use crate::engine::core::{Core, Failed, Inner, State, Status, Step, Tree, Try};
 use crate::engine::end::End;
 use crate::engine::limit::side_of;
-use crate::engine::post::{Lane, before_wait, defers};
-use crate::engine::pump::{Attempt, attempt, stopped};
+use crate::engine::post::{InHand, Lane, before_wait, callbacks_wait, defers, hand_over};
+use crate::engine::pump::{Attempt, attempt_caught, stopped};
 use crate::engine::shared::Shared;
 use crate::engine::walk::Stop;
 use crate::engine::{may_block, turn_or_wait};
@@ -45,6 +45,19 @@ pub(crate) struct Waiting {
 
 /// Starts an op whose cell is set up.
 pub(crate) fn start<'a, K: Kind>(
+    core: &'a Arc<Core>,
+    lane: Lane<'a>,
+    cell: Box<Cell<K>>,
+    no_wait: bool,
+    waiting: Option<&Waiting>,
+) -> Started<K> {
+    let in_hand = InHand::begin();
+    let started = go(core, lane, cell, no_wait, waiting);
+    in_hand.end();
+    started
+}
+
+fn go<'a, K: Kind>(
     core: &'a Arc<Core>,
     mut lane: Lane<'a>,
     mut cell: Box<Cell<K>>,
@@ -88,11 +101,14 @@ pub(crate) fn start<'a, K: Kind>(
         _ => {}
     }
     let mut tried = false;
+    // Asked for while it was tried; it holds from the moment the op has a number.
+    let mut stop = false;
     loop {
         match lane.walk_caught(&mut cell, step) {
             Stop::Finished => {
                 if lane.must_go_back(&mut cell, tried) {
                     let id = cell.head.id;
+                    lane.inner.after_try();
                     set_bell(&mut cell, waiting);
                     lane.finish_user(cell);
                     lane.leave();
@@ -105,28 +121,22 @@ pub(crate) fn start<'a, K: Kind>(
                 } else if tried {
                     lane.inner.after_try();
                 }
-                if lane.inner.nothing_to_do() {
-                    lane.leave_quiet();
-                } else {
-                    lane.leave();
-                }
+                lane.leave_soon();
                 return Started::Done(cell);
             }
-            Stop::Io | Stop::Work if waiting.is_none() && defers() => return park(lane, cell, Stop::Io),
+            Stop::Io | Stop::Work if waiting.is_none() && defers() => return park(lane, cell, Stop::Io, stop),
             Stop::Io if lane.may_try(&cell) => {
                 let side = usize::from(K::KIND == OpKind::Write);
                 lane.inner.charge(&mut cell);
-                lane.inner.tries[side].at = cell.head.at;
+                lane.inner.tries[side] = Try { at: cell.head.at, stop: false, turn: cell.head.id.generation };
                 tried = true;
-                if lane.inner.nothing_to_do() {
-                    lane.leave_quiet();
-                } else {
-                    lane.leave();
-                }
+                lane.leave_soon();
                 let patient = K::KIND == OpKind::Read && waiting.is_some_and(|w| w.has_patience(&core.shared));
-                let attempt = attempt(&core.shared, &mut cell, patient);
+                let attempt = attempt_caught(&core.shared, &mut cell, patient);
                 lane = Lane::enter(core);
-                let stop = std::mem::take(&mut lane.inner.tries[side]).stop;
+                let t = std::mem::take(&mut lane.inner.tries[side]);
+                cell.head.id.generation = t.turn;
+                stop |= t.stop;
                 match attempt {
                     Attempt::Go(s) => step = lane.back(&mut cell, s),
                     _ if lane.levels.is_empty() => {
@@ -148,11 +158,11 @@ pub(crate) fn start<'a, K: Kind>(
             }
             Stop::Io | Stop::Work => {
                 let id = lane.go_out(&mut cell);
-                if lane.inner.nothing_to_do() {
-                    lane.leave_quiet();
-                } else {
-                    lane.leave();
+                lane.asked(id, stop);
+                if tried {
+                    lane.inner.after_try();
                 }
+                lane.leave_soon();
                 match pump(core, &mut cell, id, waiting, None) {
                     Pumped::On(l, s) => {
                         lane = l;
@@ -163,18 +173,23 @@ pub(crate) fn start<'a, K: Kind>(
             }
             other => {
                 set_bell(&mut cell, waiting);
-                return park(lane, cell, other);
+                if tried {
+                    lane.inner.after_try();
+                }
+                return park(lane, cell, other, stop);
             }
         }
     }
 }
 
-fn park<K: Kind>(mut lane: Lane<'_>, mut cell: Box<Cell<K>>, stop: Stop) -> Started<K> {
+/// `asked`: it was asked to stop before it had a number.
+fn park<K: Kind>(mut lane: Lane<'_>, mut cell: Box<Cell<K>>, stop: Stop, asked: bool) -> Started<K> {
     if cell.head.id.is_none() {
         let (origin, at) = (cell.head.origin, cell.head.at);
-        cell.head.id = lane.inner.new_id(K::KIND, origin, at, State::Finished);
+        cell.head.id = lane.inner.new_id(K::KIND, origin, at, State::Finished, cell.head.id.generation);
     }
     let id = cell.head.id;
+    lane.asked(id, asked);
     lane.stopped(cell, stop);
     lane.leave();
     Started::Parked(id)
@@ -221,11 +236,7 @@ fn pump<'a, K: Kind>(
             return Pumped::Park(lane, attempt);
         }
         // Others may have waited for the attempt.
-        if lane.inner.nothing_to_do() {
-            lane.leave_quiet();
-        } else {
-            lane.leave();
-        }
+        lane.leave_soon();
         known = Some(attempt);
     }
     // Whether a cancel can ring this thread.
@@ -234,7 +245,7 @@ fn pump<'a, K: Kind>(
     loop {
         let attempt = match known.take() {
             Some(a) => a,
-            None => attempt(shared, cell, false),
+            None => attempt_caught(shared, cell, false),
         };
         match attempt {
             Attempt::Go(step) => {
@@ -246,15 +257,21 @@ fn pump<'a, K: Kind>(
                 let Some(w) = waiting else {
                     return Pumped::Park(Lane::enter(core), Attempt::Block(sock, direction));
                 };
+                hand_over();
                 let spin = sock.0.spin();
                 if !spin.is_zero() && shared.spins() {
                     let now = Instant::now();
                     let until = *spin_until.get_or_insert(now + spin);
-                    if now < until && !w.bell().take_ring() {
+                    let rung = w.bell().take_ring();
+                    if now < until && !rung {
                         std::hint::spin_loop();
                         continue;
                     }
                     spin_until = None;
+                    if rung {
+                        // The wait that follows looks at it.
+                        w.bell().ring();
+                    }
                 }
                 if !shared.own_thread {
                     return Pumped::Park(Lane::enter(core), Attempt::Block(sock, direction));
@@ -303,8 +320,8 @@ fn wait_here<'a, K: Kind>(
         (Some(reason), _) => stopped(reason),
         (None, true) => stopped(Reason::TimedOut),
         // A level on its way may have given itself up.
-        (None, false) => match lane.inner.given_up(&lane.plan, K::KIND, at, cell.head.origin) {
-            Some((_, e)) => e,
+        (None, false) => match lane.inner.lost(&lane.plan, K::KIND, at, cell.head.origin) {
+            Some(e) => e,
             None => {
                 lane.leave();
                 return None;
@@ -322,7 +339,10 @@ impl Waiting {
     /// Whether the caller may wait a moment where nothing can ring it: it waits on this thread alone
     /// anyway, and its time is not up by then.
     fn has_patience(&self, shared: &Shared) -> bool {
-        shared.own_thread && !defers() && (self.until == Time::NEVER || self.until.since(shared.now()) > PATIENT)
+        shared.own_thread
+            && !defers()
+            && !callbacks_wait()
+            && (self.until == Time::NEVER || self.until.since(shared.now()) > PATIENT)
     }
 
     /// This thread's bell, fetched when the caller first has to wait.
@@ -386,7 +406,7 @@ impl Tree {
         inner.charge(cell);
         if cell.head.id.is_none() {
             let (origin, at) = (cell.head.origin, cell.head.at);
-            cell.head.id = inner.new_id(K::KIND, origin, at, State::Out(None));
+            cell.head.id = inner.new_id(K::KIND, origin, at, State::Out(None), cell.head.id.generation);
         } else if let Some(e) = inner.entry(cell.head.id) {
             e.at = cell.head.at;
             e.state = State::Out(None);
@@ -395,15 +415,23 @@ impl Tree {
         cell.head.id
     }
 
-    /// From now on a cancel of the op rings this bell. Whether one came before.
+    /// From now on a cancel of the op rings this bell. Whether there is something to hear of already.
     fn listen_for<K: Kind>(&mut self, id: OpId, w: &Waiting) -> bool {
         w.idle.set(side_of(K::KIND).and_then(|side| self.inner.rare.as_ref()?.idle[side]));
         match self.inner.entry(id) {
             Some(e) => {
                 e.state = State::Out(Some(w.bell().clone()));
-                e.cancel.is_some()
+                let (at, origin) = (e.at, e.origin);
+                e.cancel.is_some() || self.inner.lost(&self.plan, K::KIND, at, origin).is_some()
             }
             None => true,
+        }
+    }
+
+    /// What was asked of an op before it had a number.
+    fn asked(&mut self, id: OpId, stop: bool) {
+        if stop && let Some(e) = self.inner.entry(id) {
+            e.cancel.get_or_insert(Reason::Cancelled);
         }
     }
 
@@ -418,12 +446,7 @@ impl Tree {
     /// An op that was tried has to wait: it gets its number, and what was asked of it meanwhile holds.
     fn must_wait<K: Kind>(&mut self, cell: &mut Cell<K>, stop: bool) -> OpId {
         let id = self.go_out(cell);
-        if stop
-            && !planted("a stop of a try is lost")
-            && let Some(e) = self.inner.entry(id)
-        {
-            e.cancel = Some(Reason::Cancelled);
-        }
+        self.asked(id, stop && !planted("a stop of a try is lost"));
         if K::KIND == OpKind::Read && self.has_leftover() {
             self.call_back(id);
         }
@@ -439,7 +462,7 @@ impl Tree {
         if !tried || K::KIND != OpKind::Read || !self.has_leftover() || planted("a try does not go back") {
             return false;
         }
-        cell.head.id = self.inner.new_id(K::KIND, USER, USER, State::Finished);
+        cell.head.id = self.inner.new_id(K::KIND, USER, USER, State::Finished, cell.head.id.generation);
         self.call_back(cell.head.id);
         true
     }

@@ -71,7 +71,9 @@ pub(crate) fn walk<K: Kind, S: Stats>(tree: &mut Tree, cell: &mut Cell<K>, step:
     loop {
         if std::mem::replace(&mut down, true) {
             loop {
-                if matches!(K::KIND, OpKind::Flush | OpKind::Shutdown) && cx.inner.writes_ahead(plan, at, origin) {
+                if matches!(K::KIND, OpKind::Flush | OpKind::Shutdown)
+                    && cx.inner.writes_ahead(plan, at, origin, cell.head.id)
+                {
                     return Stop::Barrier(Step::Enter(at));
                 }
                 if K::KIND == OpKind::Close && origin == USER && !cx.inner.quiet_user() {
@@ -89,7 +91,7 @@ pub(crate) fn walk<K: Kind, S: Stats>(tree: &mut Tree, cell: &mut Cell<K>, step:
                     at = n;
                     break;
                 }
-                if table.gate[usize::from(at)] && !inside && cx.inner.gate_shut(K::KIND, at, cell.head.id) {
+                if table.gate[usize::from(at)] && !inside && cx.inner.gate_shut(plan, K::KIND, at, cell.head.id) {
                     cell.head.at = at;
                     return Stop::Gate(at);
                 }

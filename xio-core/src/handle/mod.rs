@@ -169,8 +169,8 @@ impl Handle {
     /// Puts bytes back that were read and not used; the next read gets them first.
     pub fn unread(&self, bytes: bytes::Bytes) {
         let mut lane = Lane::enter(&self.0.core);
-        lane.inner.rare().unread(bytes.into());
-        lane.leave_quiet();
+        lane.unread(bytes.into());
+        lane.leave();
     }
 
     /// A half for reading and a half for writing; both are this handle.

@@ -26,13 +26,24 @@ pub mod c_buffers;
 pub mod c_data;
 pub mod c_pace;
 pub mod c_units;
+pub mod counted;
+pub mod d_cut;
 pub mod d_end;
 pub mod data;
+pub mod e_calls;
 pub mod e_cancel;
+pub mod e_gone;
+pub mod e_time;
 pub mod f_attr;
+pub mod g_links;
 pub mod g_server;
+pub mod h_bytes;
+pub mod h_compose;
 pub mod h_resources;
 pub mod mixed;
+pub mod tag;
+pub mod teller;
+pub mod values;
 
 use crate::bench::Bench;
 use crate::verdict::Checked;
@@ -101,10 +112,50 @@ macro_rules! __each_rule {
             "C15" c15_one_write_one_message $crate::rules::c_units::c15;
             "C16" c16_a_half_written_message_is_never_passed_over $crate::rules::c_units::c16;
             // D
+            "D1" d01_every_waiting_read_sees_the_end $crate::rules::d_end::d1;
+            "D2" d02_the_end_of_a_stream_stays $crate::rules::d_end::d2;
+            "D3" d03_data_that_comes_with_the_end_is_not_lost $crate::rules::d_cut::d3;
+            "D4" d04_an_end_inside_a_message_is_no_clean_end $crate::rules::d_cut::d4;
+            "D5" d05_ending_one_side_leaves_the_other_alone $crate::rules::d_end::d5;
+            "D6" d06_a_reset_is_not_an_end $crate::rules::d_end::d6;
             // E
+            "E1" e01_a_cancelled_op_ends_once $crate::rules::e_cancel::e1;
+            "E2" e02_a_cancel_is_prompt_and_loses_nothing $crate::rules::e_cancel::e2;
+            "E3" e03_cancelling_what_is_over_does_nothing $crate::rules::e_cancel::e3;
+            "E4" e04_a_cancel_asks_the_level_that_holds_the_op $crate::rules::e_cancel::e4;
+            "E5" e05_a_deadline_is_a_cancel_that_says_so $crate::rules::e_time::e5;
+            "E6" e06_timers_are_never_early $crate::rules::e_time::e6;
+            "E7" e07_a_callback_may_do_anything_but_wait $crate::rules::e_calls::e7;
+            "E8" e08_callbacks_run_without_locks $crate::rules::e_calls::e8;
+            "E9" e09_callbacks_of_a_handle_run_one_by_one $crate::rules::e_calls::e9;
+            "E10" e10_a_callback_is_the_last_act $crate::rules::e_calls::e10;
+            "E11" e11_an_engine_may_be_dropped_anywhere $crate::rules::e_gone::e11;
+            "E12" e12_a_handle_does_not_cross_a_fork $crate::rules::e_gone::e12;
             // F
+            "F1" f01_a_copied_attr_is_independent $crate::rules::f_attr::f1;
+            "F2" f02_an_open_keeps_the_attrs_it_was_made_with $crate::rules::f_attr::f2;
+            "F3" f03_an_unknown_command_is_an_error $crate::rules::f_attr::f3;
+            "F4" f04_a_wrong_value_is_an_error $crate::rules::f_attr::f4;
+            "F5" f05_what_was_set_is_what_is_read $crate::rules::f_attr::f5;
+            "F6" f06_a_command_reaches_its_level $crate::rules::f_attr::f6;
+            "F7" f07_commands_and_ops_do_not_disturb_each_other $crate::rules::f_attr::f7;
+            "F8" f08_attrs_are_made_and_dropped_in_pairs $crate::rules::f_attr::f8;
             // G
+            "G1" g01_a_server_starts_from_both_ends $crate::rules::g_server::g1;
+            "G2" g02_a_connection_is_one_link $crate::rules::g_links::g2;
+            "G3" g03_a_servers_close_ends_its_accepts $crate::rules::g_links::g3;
+            "G4" g04_a_failed_accept_does_not_end_a_server $crate::rules::g_server::g4;
+            "G5" g05_connections_that_are_not_open_yet_are_bounded $crate::rules::g_server::g5;
+            "G6" g06_a_link_can_be_asked_before_it_is_opened $crate::rules::g_links::g6;
+            "G7" g07_handles_outlive_their_server $crate::rules::g_links::g7;
             // H
+            "H1" h01_memory_is_bounded_and_comes_back $crate::rules::h_resources::h1;
+            "H2" h02_no_descriptor_thread_or_timer_is_left $crate::rules::h_resources::h2;
+            "H4" h04_an_error_says_what_happened_and_no_more $crate::rules::h_resources::h4;
+            "H5" h05_ops_are_accounted_for $crate::rules::h_resources::h5;
+            "H6" h06_hostile_bytes_do_no_harm $crate::rules::h_bytes::h6;
+            "H7" h07_coding_is_the_identity $crate::rules::h_bytes::h7;
+            "H8" h08_levels_compose $crate::rules::h_compose::h8;
         }
     };
 }

@@ -16,10 +16,13 @@ use crate::Subject;
 
 /// The proofs of this group.
 pub static PROOFS: &[(&str, Proof)] = &[
-    ("A1", Proof::Driver { make: keeps_flushes, also: &["B6"] }),
-    ("A2", Proof::Driver { make: ends_without_a_word, also: &[] }),
+    (
+        "A1",
+        Proof::Driver { make: keeps_flushes, also: &["B6", "E3", "E7", "E8", "E9", "E10", "E11", "H5", "H6", "H7"] },
+    ),
+    ("A2", Proof::Driver { make: ends_without_a_word, also: &["D3"] }),
     ("A3", Proof::CompileFail("xio_core::op::Op")),
-    ("A4", Proof::Driver { make: believes_in_stale_tokens, also: &["C2", "C5"] }),
+    ("A4", Proof::Driver { make: believes_in_stale_tokens, also: &["C2", "C5", "E2", "E3", "E6"] }),
     ("A5", Proof::Driver { make: hides_an_error, also: &[] }),
     ("A6", Proof::Driver { make: drops_a_wait, also: &[] }),
     ("A7", Proof::Driver { make: sulks_after_a_panic, also: &[] }),

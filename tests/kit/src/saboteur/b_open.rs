@@ -17,7 +17,7 @@ use crate::Subject;
 
 /// The proofs of this group.
 pub static PROOFS: &[(&str, Proof)] = &[
-    ("B1", Proof::Driver { make: hides_a_failed_open, also: &[] }),
+    ("B1", Proof::Driver { make: hides_a_failed_open, also: &["B3"] }),
     ("B2", Proof::Driver { make: has_an_error_of_its_own, also: &[] }),
     ("B3", Proof::Driver { make: reads_too_early, also: &[] }),
     ("B4", Proof::Driver { make: keeps_cancelled_reads, also: &[] }),

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use xio_core::attr::Attr;
 use xio_core::caps::{Branch, Caps, Needs};
 use xio_core::driver::{Driver, Info, Intercepts, Role, Shape};
-use xio_core::{Error, ErrorKind, Level};
+use xio_core::{Error, ErrorKind, Level, LevelNode};
 
 use crate::Subject;
 
@@ -80,6 +80,18 @@ pub(crate) fn transform<L: Level + 'static>(
     make: impl Fn() -> L + Send + Sync + 'static,
 ) -> Subject {
     Subject::transform(Arc::new(Saboteur { needs, sees, make }))
+}
+
+/// The same as a level over `below`, which is number `n`: rules put what they need between levels in
+/// this way.
+pub(crate) fn level<L: Level + 'static>(
+    n: usize,
+    needs: Needs,
+    sees: Intercepts,
+    make: impl Fn() -> L + Send + Sync + 'static,
+    below: LevelNode,
+) -> LevelNode {
+    LevelNode::new(Arc::new(Saboteur { needs, sees, make })).with_id(format!("rule-{n}")).over(below)
 }
 
 impl<L: Level + 'static, F: Fn() -> L + Send + Sync + 'static> Driver for Saboteur<F> {

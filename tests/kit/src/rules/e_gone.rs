@@ -1,0 +1,131 @@
+//! Group E: engines that go, and processes that split.
+
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Duration;
+
+use xio_core::caps::Needs;
+use xio_core::driver::Intercepts;
+use xio_core::op::Close;
+use xio_core::reactor::Sim;
+use xio_core::{Cx, Engine, Flow, Level, Op, Stack};
+
+use super::data::room;
+use super::e_calls::STUCK;
+use crate::bench::{Bench, LONG};
+use crate::saboteur;
+use crate::subject::bind;
+use crate::verdict::{Checked, Stop};
+
+/// Drops an engine when it is closed.
+struct Last(Arc<Mutex<Option<Engine>>>);
+
+impl Level for Last {
+    fn close<'o>(&mut self, _: &mut Cx<'_>, op: Op<'o, Close>) -> Flow<'o> {
+        drop(self.0.lock().unwrap_or_else(PoisonError::into_inner).take());
+        op.pass()
+    }
+}
+
+/// Where the last user of an engine goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Goes {
+    /// In a callback that comes at once.
+    Inline,
+    /// In a callback of a turn, on whichever thread that is.
+    Turn,
+    /// With the last handle.
+    Handle,
+    /// Inside a level.
+    Level,
+}
+
+/// An engine may be dropped anywhere.
+///
+/// # Errors
+/// See the rule's text.
+pub fn e11(bench: &mut Bench) -> Checked {
+    let seed = bench.seeds().first().copied().unwrap_or_default();
+    let slot: Arc<Mutex<Option<Engine>>> = Arc::default();
+    let root = bench.subject().root();
+    let keep = slot.clone();
+    let stack = bind(saboteur::level(0, Needs::ANY, Intercepts::CLOSE, move || Last(keep.clone()), root))?;
+    for goes in [Goes::Inline, Goes::Turn, Goes::Handle, Goes::Level] {
+        // In virtual time, and with a thread of the engine's own.
+        for own in [false, true] {
+            let engine = if own { Engine::new()? } else { Engine::builder().reactor(Sim::new(seed)).build()? };
+            let ends = without_engine(bench, &stack, engine, &slot, goes, own);
+            ends.map_err(|s| s.at(format_args!("{goes:?}, own thread: {own}")))?;
+        }
+    }
+    Ok(())
+}
+
+fn without_engine(
+    bench: &Bench,
+    stack: &Stack,
+    engine: Engine,
+    slot: &Mutex<Option<Engine>>,
+    goes: Goes,
+    own: bool,
+) -> Checked {
+    // Nobody accepts: a link would hold the engine as well.
+    let server = match bench.caps().accepts {
+        true => Some(engine.listen(stack, bench.subject().contact()).deadline(LONG).wait()?),
+        false => None,
+    };
+    let to = server.as_ref().map_or_else(|| bench.subject().contact(), |s| s.contact()).clone();
+    let h = engine.open(stack, to).deadline(LONG).wait()?;
+    let (done, ended) = mpsc::channel();
+    let tell = done.clone();
+    h.read(room(10)).then(move |_| {
+        let _ = tell.send("read");
+    });
+    match goes {
+        Goes::Inline => {
+            let last = (engine, server, h.clone());
+            h.flush().then(move |_| {
+                drop(last);
+                let _ = done.send("flush");
+            });
+            drop(h);
+        }
+        Goes::Turn => {
+            // Who turns an engine holds it; where nobody has to, the callback has the last of it.
+            let turns = (!own).then(|| engine.clone());
+            let last = (engine, server, h.clone());
+            h.read(room(10)).deadline(Duration::from_millis(2)).then(move |_| {
+                last.0.shutdown();
+                drop(last);
+                let _ = done.send("timed");
+            });
+            drop(h);
+            if let Some(turns) = turns {
+                let until = turns.now() + Duration::from_millis(10);
+                while turns.now() < until && turns.next_deadline().is_some() {
+                    turns.turn(Some(Duration::from_millis(10)));
+                }
+            }
+        }
+        Goes::Handle => drop((engine, server, h)),
+        Goes::Level => {
+            *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(engine);
+            drop((server, h));
+        }
+    }
+    drop(slot.lock().unwrap_or_else(PoisonError::into_inner).take());
+    let want = usize::from(matches!(goes, Goes::Inline | Goes::Turn)) + 1;
+    for i in 0..want {
+        ended.recv_timeout(STUCK).map_err(|_| Stop::fail(format!("{i} of {want} callbacks came")))?;
+    }
+    ensure!(ended.try_recv().is_err(), "more callbacks came than there were ops");
+    Ok(())
+}
+
+/// A handle does not cross a fork. Only a driver that shares state between processes can notice, and
+/// there is none yet.
+///
+/// # Errors
+/// Not applicable.
+pub fn e12(_: &mut Bench) -> Checked {
+    crate::bench::unless("shared_memory=false")
+}
