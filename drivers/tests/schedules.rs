@@ -3,7 +3,7 @@
 //! of order, and nobody waits for ever. A schedule that fails is printed; in a file that `XIO_REPLAY` names, it
 //! runs again.
 //!
-//! `.ci/schedules` runs it; `XIO_SCHEDULES` is how many a test, `XIO_SEED` where they begin.
+//! `.ci/models` runs it; `XIO_SCHEDULES` is how many a test, `XIO_SEED` where they begin.
 #![cfg(shuttle)]
 
 use std::future::IntoFuture;

@@ -302,6 +302,10 @@ impl<T> Local<std::cell::Cell<T>> {
 }
 
 impl<T> Local<std::cell::RefCell<T>> {
+    pub(crate) fn with_borrow<R>(&'static self, f: impl FnOnce(&T) -> R) -> R {
+        self.0.with(|c| f(&c.borrow()))
+    }
+
     pub(crate) fn with_borrow_mut<R>(&'static self, f: impl FnOnce(&mut T) -> R) -> R {
         self.0.with(|c| f(&mut c.borrow_mut()))
     }
