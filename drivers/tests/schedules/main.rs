@@ -6,169 +6,22 @@
 //! `.ci/models` runs it; `XIO_SCHEDULES` is how many a test, `XIO_SEED` where they begin.
 #![cfg(shuttle)]
 
+mod stage;
+
 use std::future::IntoFuture;
-use std::io;
-use std::net::SocketAddr;
-use std::os::fd::{BorrowedFd, OwnedFd};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use shuttle::rand::Rng;
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 use shuttle::thread;
-use xio_core::attr::Size;
 use xio_core::driver::OpKind;
-use xio_core::io::{Connected, Sock, SocketOptions};
-use xio_core::reactor::{Reactor, Waiter};
-use xio_core::time::Time;
-use xio_core::{CloseMode, Engine, ErrorKind, Failed, Handle, LevelNode, ReadDone, WriteDone};
-use xio_drivers::{frame, loop_, null, queue};
+use xio_core::{CloseMode, ErrorKind, Handle, LevelNode};
+use xio_drivers::{frame, null, queue};
 
-/// A reactor without sockets: it sleeps until it is woken, or until the test moves the clock.
-#[derive(Default)]
-struct Rest {
-    state: shuttle::sync::Mutex<(Duration, bool)>,
-    changed: shuttle::sync::Condvar,
-}
-
-impl Rest {
-    fn pass(&self, d: Duration) {
-        self.state.lock().unwrap().0 += d;
-        self.changed.notify_all();
-    }
-}
-
-fn nothing<T>() -> io::Result<T> {
-    Err(io::ErrorKind::Unsupported.into())
-}
-
-impl Reactor for Rest {
-    fn now(&self) -> Time {
-        Time::ZERO + self.state.lock().unwrap().0
-    }
-    fn random(&self) -> u64 {
-        4
-    }
-    fn is_virtual(&self) -> bool {
-        false
-    }
-    fn resolve(&self, _: &str, _: u16) -> io::Result<Vec<SocketAddr>> {
-        nothing()
-    }
-    fn connect(&self, _: SocketAddr, _: &SocketOptions) -> io::Result<(Sock, bool)> {
-        nothing()
-    }
-    fn listen(&self, _: SocketAddr, _: &SocketOptions) -> io::Result<Connected> {
-        nothing()
-    }
-    fn adopt(&self, _: OwnedFd, _: &SocketOptions) -> io::Result<Connected> {
-        nothing()
-    }
-    fn wait(&self, timeout: Option<Duration>, _: &mut Vec<Waiter>) -> io::Result<()> {
-        let mut s = self.state.lock().unwrap();
-        let until = timeout.map(|t| s.0 + t);
-        while !s.1 && until.is_none_or(|u| s.0 < u) {
-            s = self.changed.wait(s).unwrap();
-        }
-        s.1 = false;
-        Ok(())
-    }
-    fn wake(&self) {
-        self.state.lock().unwrap().1 = true;
-        self.changed.notify_all();
-    }
-    fn fd(&self) -> Option<BorrowedFd<'_>> {
-        None
-    }
-}
-
-/// What happened in one schedule.
-#[derive(Default)]
-struct Record {
-    /// Ops that were begun and have not ended.
-    open: AtomicU32,
-    /// What went in, by writer, and what came out, in runs.
-    sent: Mutex<Vec<u8>>,
-    got: Mutex<Vec<Vec<u8>>>,
-}
-
-type Read = Result<ReadDone, Failed<ReadDone>>;
-type Write = Result<WriteDone, Failed<WriteDone>>;
-
-impl Record {
-    fn begin(&self) {
-        self.open.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn read(&self, r: Read) -> Option<ErrorKind> {
-        assert!(self.open.fetch_sub(1, Ordering::Relaxed) > 0, "an op ended twice");
-        let (kind, done) = match r {
-            Ok(done) => (None, done),
-            Err(e) => (Some(e.kind()), e.back),
-        };
-        assert!(kind.is_some() || done.n > 0, "a read of nothing");
-        let bytes = done.into_bytes();
-        if !bytes.is_empty() {
-            self.got.lock().unwrap().push(bytes.to_vec());
-        }
-        kind
-    }
-
-    fn write(&self, text: &[u8], r: Write) {
-        assert!(self.open.fetch_sub(1, Ordering::Relaxed) > 0, "an op ended twice");
-        let n = match r {
-            Ok(done) => done.n,
-            Err(e) => e.back.n,
-        };
-        self.sent.lock().unwrap().extend_from_slice(&text[..n]);
-    }
-
-    /// What came out is what went in, each writer's bytes in its order within every run.
-    fn balances(&self) {
-        let (mut sent, got) = (self.sent.lock().unwrap().clone(), self.got.lock().unwrap());
-        for run in got.iter() {
-            for writer in 0..4 {
-                let mine: Vec<_> = run.iter().filter(|b| *b >> 6 == writer).collect();
-                assert!(mine.is_sorted(), "out of order: {run:?}");
-            }
-        }
-        let mut all = got.concat();
-        sent.sort_unstable();
-        all.sort_unstable();
-        assert_eq!(all, sent, "lost or doubled");
-    }
-
-    /// Every op ends; its callback may still have to run on another thread.
-    fn is_over(&self) {
-        assert!(soon(|| self.open.load(Ordering::Relaxed) == 0), "an op never ended");
-    }
-}
-
-/// One schedule's stage.
-struct Stage {
-    rest: Arc<Rest>,
-    engine: Engine,
-    near: Handle,
-    far: Handle,
-    record: Arc<Record>,
-}
-
-fn dice(n: u32) -> u32 {
-    shuttle::rand::thread_rng().gen_range(0..n)
-}
-
-fn stage(over: impl FnOnce(LevelNode) -> LevelNode) -> Stage {
-    let rest = Arc::new(Rest::default());
-    let builder = Engine::builder().reactor(rest.clone()).pool_threads(1);
-    let engine = if dice(2) == 0 { builder } else { builder.owner_driven() }.build().unwrap();
-    let options = loop_::Options::default().with_buffer(Size(u64::from(1 + dice(4))));
-    let (near, far) = loop_::pair_of(&engine, options, over).unwrap();
-    Stage { rest, engine, near, far, record: Arc::default() }
-}
+use self::stage::{Record, Stage, dice, lets_go, stage};
 
 /// Writes so many bytes, in one of the ways there are. Each byte says whose it is, and its place.
 fn write(h: &Handle, record: &Arc<Record>, who: u8, place: &mut u8, may_stop: bool) {
@@ -308,21 +161,10 @@ fn over(s: Stage) {
     drop((engine, rest));
 }
 
-/// Whether something comes to be that others are about to do.
-fn soon(f: impl Fn() -> bool) -> bool {
-    (0..1000).any(|_| {
-        thread::yield_now();
-        f()
-    })
-}
-
-fn lets_go(engine: &Engine) {
-    assert!(soon(|| engine.handles() == 0), "a handle is left");
-}
-
 fn plain() {
     let s = stage(|bottom| LevelNode::new(null::driver()).over(bottom));
     crowd(&s, true);
+    s.record.is_over();
     s.record.balances();
     over(s);
 }
