@@ -299,6 +299,10 @@ pub(crate) fn turn(shared: &Arc<Shared>, timeout: Option<Duration>) -> usize {
 
 /// Turns the engine for a blocking caller, or waits for its bell while another thread does.
 pub(crate) fn turn_or_wait(shared: &Arc<Shared>, bell: &Arc<Bell>, timeout: Option<Duration>) {
+    if shared.stopped.load(Ordering::Acquire) {
+        // Turns do not sleep any more, and whoever stops the engine is about to end the caller's op, too.
+        thread::yield_now();
+    }
     if shared.reactor.is_virtual() {
         turn(shared, timeout);
     } else if let Some(_turning) = shared.take_turn(Some(Duration::ZERO)) {

@@ -156,7 +156,6 @@ model! {
         join(other);
     }
     finds a_caller_that_does_not_look: "a caller listens without a look" => "deadlock";
-    finds a_try_that_ends_in_silence: "a try ends in silence" => "deadlock";
 }
 
 model! {

@@ -39,13 +39,18 @@ model! {
         let wire = Wire::new(&bench);
         let engine = stage::engine(&bench, false);
         let handle = stage::on_wire(&engine, &wire);
-        let (read, close) = (Fate::new(), Fate::new());
-        let (h, f) = (handle.clone(), read.clone());
-        let other = threads([Box::new(move || drop(h.read(stage::room()).then(f.of_read())))]);
+        let (write, close) = (Fate::new(), Fate::new());
+        let (h, f) = (handle.clone(), write.clone());
+        wire.drain(9);
+        let other = threads([Box::new(move || {
+            let done = f.of_other();
+            h.write(&b"x"[..]).then(move |r| done(r.map(drop).map_err(|e| e.error)));
+        })]);
         handle.close().then(close.of_other());
         join(other);
         close.get().expect("a close");
-        assert!(matches!(read.get(), Err(ErrorKind::Cancelled | ErrorKind::Closed)));
+        let sent = wire.sent().len();
+        assert!(matches!((write.get(), sent), (Ok(_), 1) | (Err(ErrorKind::Closed), 0)));
     }
     finds a_try_that_ends_in_silence: "a try ends in silence" => "an op never ended";
 }

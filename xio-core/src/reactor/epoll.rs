@@ -70,6 +70,8 @@ struct Stream {
 enum Patience {}
 
 impl Patience {
+    /// Miri has no receives with a time limit.
+    const FIRST: u32 = if cfg!(miri) { Self::NONE } else { Self::UNKNOWN };
     const UNKNOWN: u32 = 0;
     /// It blocks, and gives up after [`PATIENCE`].
     const HAS: u32 = 1;
@@ -84,7 +86,9 @@ impl Epoll {
     pub(crate) fn new() -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        epoll::add(&epoll, &wake, epoll::EventData::new_u64(WAKE), epoll::EventFlags::IN)?;
+        // Miri knows edges only.
+        let edges = if cfg!(miri) { epoll::EventFlags::ET } else { epoll::EventFlags::empty() };
+        epoll::add(&epoll, &wake, epoll::EventData::new_u64(WAKE), epoll::EventFlags::IN | edges)?;
         let began = Instant::now();
         let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), std::process::id());
         Ok(Self {
@@ -107,7 +111,7 @@ impl Set {
             set: self.clone(),
             edges: Edges::new(),
             spin: AtomicU32::new(micros(spin)),
-            patience: AtomicU32::new(Patience::UNKNOWN),
+            patience: AtomicU32::new(Patience::FIRST),
         });
         place.insert(Arc::downgrade(&stream));
         stream

@@ -1,13 +1,13 @@
 //! What a sleeping thread is woken by. Invariant: a mark that is set ends the sleep under way or the next
-//! one. It is an eventfd; in a model, which has no system calls, a flag with a condition.
+//! one. It is an eventfd; in models and under Miri, which have no ppoll, a flag with a condition.
 
-#[cfg(not(any(loom, shuttle)))]
+#[cfg(not(any(loom, shuttle, miri)))]
 pub(super) use real::Mark;
 
-#[cfg(any(loom, shuttle))]
+#[cfg(any(loom, shuttle, miri))]
 pub(crate) use modelled::Mark;
 
-#[cfg(not(any(loom, shuttle)))]
+#[cfg(not(any(loom, shuttle, miri)))]
 mod real {
     use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
     use std::time::Duration;
@@ -64,7 +64,7 @@ mod real {
     }
 }
 
-#[cfg(any(loom, shuttle))]
+#[cfg(any(loom, shuttle, miri))]
 mod modelled {
     use std::os::fd::BorrowedFd;
     use std::time::Duration;
@@ -80,6 +80,7 @@ mod modelled {
     struct State {
         set: bool,
         /// Whatever else the sleeper waits for has come, or its time is up.
+        #[cfg(not(miri))]
         ready: bool,
     }
 
@@ -101,12 +102,25 @@ mod modelled {
             self.0.0.lock().set = false;
         }
 
+        #[cfg(not(miri))]
         pub(in crate::reactor) fn wait(&self, _: Option<(BorrowedFd<'_>, Direction)>, t: Option<Duration>) -> bool {
             let mut state = self.0.0.lock();
             while !state.set && !state.ready && t != Some(Duration::ZERO) {
                 self.0.1.wait(&mut state);
             }
             state.ready = false;
+            state.set
+        }
+
+        /// Nothing tells of the descriptor: the caller looks often.
+        #[cfg(miri)]
+        pub(in crate::reactor) fn wait(&self, fd: Option<(BorrowedFd<'_>, Direction)>, t: Option<Duration>) -> bool {
+            let most = if fd.is_some() { Duration::from_millis(1) } else { Duration::from_secs(3600) };
+            let until = std::time::Instant::now() + t.map_or(most, |t| t.min(most));
+            let mut state = self.0.0.lock();
+            while !state.set && std::time::Instant::now() < until {
+                self.0.1.wait_for(&mut state, until.saturating_duration_since(std::time::Instant::now()));
+            }
             state.set
         }
 

@@ -235,7 +235,7 @@ pub(crate) mod thread {
     use std::time::Duration;
 
     use super::model::thread;
-    pub(crate) use thread::{JoinHandle, current};
+    pub(crate) use thread::{JoinHandle, current, yield_now};
 
     /// Words of stack; what loom gives is not enough for an engine.
     #[cfg(loom)]
@@ -266,7 +266,7 @@ pub(crate) mod thread {
 
     /// There is no time: others run.
     pub(crate) fn sleep(_: Duration) {
-        thread::yield_now();
+        yield_now();
     }
 
     /// A model that fails unwinds, and the process with it is over soon.
@@ -302,6 +302,10 @@ impl<T> Local<std::cell::Cell<T>> {
 }
 
 impl<T> Local<std::cell::RefCell<T>> {
+    pub(crate) fn with_borrow<R>(&'static self, f: impl FnOnce(&T) -> R) -> R {
+        self.0.with(|c| f(&c.borrow()))
+    }
+
     pub(crate) fn with_borrow_mut<R>(&'static self, f: impl FnOnce(&mut T) -> R) -> R {
         self.0.with(|c| f(&mut c.borrow_mut()))
     }

@@ -1,172 +1,27 @@
 //! Whole handles under shuttle: four to eight threads read, write, cancel, drop and close over `loop`, in
 //! very many schedules. Invariant: whatever the schedule, every op ends once, no byte is lost, doubled or out
-//! of order, and nobody waits for ever. A schedule that fails is printed, and run again with `XIO_REPLAY`.
+//! of order, and nobody waits for ever. A schedule that fails is printed; in a file that `XIO_REPLAY` names, it
+//! runs again.
 //!
-//! `.ci/schedules` runs it; `XIO_SCHEDULES` is how many a test, `XIO_SEED` where they begin.
+//! `.ci/models` runs it; `XIO_SCHEDULES` is how many a test, `XIO_SEED` where they begin.
 #![cfg(shuttle)]
 
+mod stage;
+
 use std::future::IntoFuture;
-use std::io;
-use std::net::SocketAddr;
-use std::os::fd::{BorrowedFd, OwnedFd};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use shuttle::rand::Rng;
 use shuttle::scheduler::{PctScheduler, RandomScheduler, Scheduler};
 use shuttle::thread;
-use xio_core::attr::Size;
 use xio_core::driver::OpKind;
-use xio_core::io::{Connected, Sock, SocketOptions};
-use xio_core::reactor::{Reactor, Waiter};
-use xio_core::time::Time;
-use xio_core::{CloseMode, Engine, ErrorKind, Failed, Handle, LevelNode, ReadDone, WriteDone};
-use xio_drivers::{frame, loop_, null, queue};
+use xio_core::{CloseMode, ErrorKind, Handle, LevelNode};
+use xio_drivers::{frame, null, queue};
 
-/// A reactor without sockets: it sleeps until it is woken, or until the test moves the clock.
-#[derive(Default)]
-struct Rest {
-    state: shuttle::sync::Mutex<(Duration, bool)>,
-    changed: shuttle::sync::Condvar,
-}
-
-impl Rest {
-    fn pass(&self, d: Duration) {
-        self.state.lock().unwrap().0 += d;
-        self.changed.notify_all();
-    }
-}
-
-fn nothing<T>() -> io::Result<T> {
-    Err(io::ErrorKind::Unsupported.into())
-}
-
-impl Reactor for Rest {
-    fn now(&self) -> Time {
-        Time::ZERO + self.state.lock().unwrap().0
-    }
-    fn random(&self) -> u64 {
-        4
-    }
-    fn is_virtual(&self) -> bool {
-        false
-    }
-    fn resolve(&self, _: &str, _: u16) -> io::Result<Vec<SocketAddr>> {
-        nothing()
-    }
-    fn connect(&self, _: SocketAddr, _: &SocketOptions) -> io::Result<(Sock, bool)> {
-        nothing()
-    }
-    fn listen(&self, _: SocketAddr, _: &SocketOptions) -> io::Result<Connected> {
-        nothing()
-    }
-    fn adopt(&self, _: OwnedFd, _: &SocketOptions) -> io::Result<Connected> {
-        nothing()
-    }
-    fn wait(&self, timeout: Option<Duration>, _: &mut Vec<Waiter>) -> io::Result<()> {
-        let mut s = self.state.lock().unwrap();
-        let until = timeout.map(|t| s.0 + t);
-        while !s.1 && until.is_none_or(|u| s.0 < u) {
-            s = self.changed.wait(s).unwrap();
-        }
-        s.1 = false;
-        Ok(())
-    }
-    fn wake(&self) {
-        self.state.lock().unwrap().1 = true;
-        self.changed.notify_all();
-    }
-    fn fd(&self) -> Option<BorrowedFd<'_>> {
-        None
-    }
-}
-
-/// What happened in one schedule.
-#[derive(Default)]
-struct Record {
-    /// Ops that were begun and have not ended.
-    open: AtomicU32,
-    /// What went in, by writer, and what came out, in runs.
-    sent: Mutex<Vec<u8>>,
-    got: Mutex<Vec<Vec<u8>>>,
-}
-
-type Read = Result<ReadDone, Failed<ReadDone>>;
-type Write = Result<WriteDone, Failed<WriteDone>>;
-
-impl Record {
-    fn begin(&self) {
-        self.open.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn read(&self, r: Read) -> Option<ErrorKind> {
-        assert!(self.open.fetch_sub(1, Ordering::Relaxed) > 0, "an op ended twice");
-        let (kind, done) = match r {
-            Ok(done) => (None, done),
-            Err(e) => (Some(e.kind()), e.back),
-        };
-        assert!(kind.is_some() || done.n > 0, "a read of nothing");
-        let bytes = done.into_bytes();
-        if !bytes.is_empty() {
-            self.got.lock().unwrap().push(bytes.to_vec());
-        }
-        kind
-    }
-
-    fn write(&self, text: &[u8], r: Write) {
-        assert!(self.open.fetch_sub(1, Ordering::Relaxed) > 0, "an op ended twice");
-        let n = match r {
-            Ok(done) => done.n,
-            Err(e) => e.back.n,
-        };
-        self.sent.lock().unwrap().extend_from_slice(&text[..n]);
-    }
-
-    /// What came out is what went in, each writer's bytes in its order within every run.
-    fn balances(&self) {
-        let (mut sent, got) = (self.sent.lock().unwrap().clone(), self.got.lock().unwrap());
-        for run in got.iter() {
-            for writer in 0..4 {
-                let mine: Vec<_> = run.iter().filter(|b| *b >> 6 == writer).collect();
-                assert!(mine.is_sorted(), "out of order: {run:?}");
-            }
-        }
-        let mut all = got.concat();
-        sent.sort_unstable();
-        all.sort_unstable();
-        assert_eq!(all, sent, "lost or doubled");
-    }
-
-    fn is_over(&self) {
-        assert_eq!(self.open.load(Ordering::Relaxed), 0, "an op never ended");
-    }
-}
-
-/// One schedule's stage.
-struct Stage {
-    rest: Arc<Rest>,
-    engine: Engine,
-    near: Handle,
-    far: Handle,
-    record: Arc<Record>,
-}
-
-fn dice(n: u32) -> u32 {
-    shuttle::rand::thread_rng().gen_range(0..n)
-}
-
-fn stage(over: impl FnOnce(LevelNode) -> LevelNode) -> Stage {
-    let rest = Arc::new(Rest::default());
-    let builder = Engine::builder().reactor(rest.clone()).pool_threads(1);
-    let engine = if dice(2) == 0 { builder } else { builder.owner_driven() }.build().unwrap();
-    let options = loop_::Options::default().with_buffer(Size(u64::from(1 + dice(4))));
-    let (near, far) = loop_::pair_of(&engine, options, over).unwrap();
-    Stage { rest, engine, near, far, record: Arc::default() }
-}
+use self::stage::{Record, Stage, dice, lets_go, stage};
 
 /// Writes so many bytes, in one of the ways there are. Each byte says whose it is, and its place.
 fn write(h: &Handle, record: &Arc<Record>, who: u8, place: &mut u8, may_stop: bool) {
@@ -231,7 +86,7 @@ fn read(h: &Handle, record: &Arc<Record>) -> bool {
 /// Whether another read may bring more.
 fn goes_on(end: Option<ErrorKind>) -> bool {
     match end {
-        None | Some(ErrorKind::TimedOut | ErrorKind::Cancelled | ErrorKind::Busy) => true,
+        None | Some(ErrorKind::TimedOut | ErrorKind::Cancelled | ErrorKind::Busy | ErrorKind::Truncated { .. }) => true,
         Some(ErrorKind::Eof | ErrorKind::Closed | ErrorKind::Reset | ErrorKind::Stopped) => false,
         Some(e) => panic!("{e:?}"),
     }
@@ -306,18 +161,10 @@ fn over(s: Stage) {
     drop((engine, rest));
 }
 
-/// The engine lets all handles go; its own thread may be about to.
-fn lets_go(engine: &Engine) {
-    let gone = (0..1000).any(|_| {
-        thread::yield_now();
-        engine.handles() == 0
-    });
-    assert!(gone, "a handle is left");
-}
-
 fn plain() {
     let s = stage(|bottom| LevelNode::new(null::driver()).over(bottom));
     crowd(&s, true);
+    s.record.is_over();
     s.record.balances();
     over(s);
 }
@@ -364,10 +211,51 @@ fn closing() {
     lets_go(&engine);
 }
 
+/// One read, and four who may end it: bytes, a cancel, its deadline and a close.
+fn contest() {
+    let Stage { rest, engine, near, far, record } = stage(|bottom| bottom);
+    record.begin();
+    let r = record.clone();
+    let call = far.read(BytesMut::with_capacity(2)).deadline(Duration::from_nanos(2));
+    let ticket = call.then(move |got| {
+        r.read(got);
+    });
+    let (e, c, r, h) = (engine.clone(), rest.clone(), record.clone(), near.clone());
+    let threads = [
+        thread::spawn(move || write(&h, &r, 0, &mut 0, false)),
+        thread::spawn(move || ticket.cancel()),
+        thread::spawn(move || {
+            c.pass(Duration::from_nanos(2));
+            e.turn(Some(Duration::ZERO));
+        }),
+    ];
+    drop(far.close().wait());
+    for t in threads {
+        t.join().unwrap();
+    }
+    drop((near, far));
+    record.is_over();
+    lets_go(&engine);
+}
+
+/// A fault in the engine, planted in a process of its own, is found.
+fn finds(fault: &str, test: &str, sign: &str) {
+    let run = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env("XIO_PLANTED", fault)
+        .env_remove("XIO_REPLAY")
+        .output()
+        .unwrap();
+    let said = [run.stdout, run.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    assert!(said.contains("running 1 test"), "there is no test `{test}`");
+    assert!(!run.status.success() && said.contains(sign), "`{fault}` was not found by `{sign}`: {said}");
+}
+
 fn run(name: &str, share: usize, f: fn()) {
     let number = |name: &str| std::env::var(name).ok().map(|v| v.parse::<u64>().expect("a number"));
-    if let Ok(schedule) = std::env::var("XIO_REPLAY") {
-        return shuttle::replay(f, &schedule);
+    if let Ok(file) = std::env::var("XIO_REPLAY") {
+        return shuttle::replay_from_file(f, file);
     }
     let n = usize::try_from(number("XIO_SCHEDULES").unwrap_or(2_000)).unwrap() * share / 100;
     let seed = number("XIO_SEED").unwrap_or(1);
@@ -381,6 +269,21 @@ fn run(name: &str, share: usize, f: fn()) {
     let random = go(Box::new(RandomScheduler::new_from_seed(seed, n - n / 4)));
     let pct = go(Box::new(PctScheduler::new_from_seed(seed, 3, n / 4)));
     println!("{name}: {random} random and {pct} pct schedules from seed {seed} in {:.1?}", began.elapsed());
+}
+
+#[test]
+fn faults_are_found() {
+    finds("bytes go with a dropped read", "nothing_is_lost_in_a_crowd", "lost or doubled");
+    finds("a gate that opens lets nobody in", "nothing_is_lost_in_a_crowd", "deadlock");
+    finds("a turner trusts the wake-up alone", "nothing_is_lost_in_a_crowd", "deadlock");
+    finds("a token is used at once", "a_crowd_over_a_queue_of_messages", "one handle's lock at a time");
+    finds("an op that ended keeps its number", "everything_ends_when_somebody_closes", "deadlock");
+    finds("the last user is not noticed", "a_read_that_everybody_ends_ends_once", "a handle is left");
+}
+
+#[test]
+fn a_read_that_everybody_ends_ends_once() {
+    run("contest", 400, contest);
 }
 
 #[test]
