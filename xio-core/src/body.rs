@@ -2,11 +2,13 @@
 //! target and never more than `room` fit. Invariant of a write: `moved <= total`, and the pieces a
 //! level added or put in place are taken off again when the op leaves that level.
 
+use std::net::SocketAddr;
+
 use bytes::BytesMut;
 use smallvec::SmallVec;
 
 use crate::buffer::{Chunk, LentMut, LentSlice, Piece, Pieces, Room, Target, total};
-use crate::contact::Contact;
+use crate::contact::{Contact, Unread};
 use crate::cx::Cx;
 use crate::driver::LinkPart;
 use crate::engine::pump::Transfer;
@@ -585,19 +587,19 @@ impl WriteBody {
 /// What an open carries.
 #[derive(Default)]
 pub struct OpenBody {
-    pub(crate) contact: Contact,
+    pub(crate) contact: Unread,
     pub(crate) links: Vec<(u8, LinkPart)>,
 }
 
 impl OpenBody {
     /// Where to, as given to this branch.
     pub fn contact(&self) -> &Contact {
-        &self.contact
+        self.contact.read()
     }
 
     /// Changes where to, for the levels below.
     pub fn set_contact(&mut self, contact: Contact) {
-        self.contact = contact;
+        self.contact = contact.into();
     }
 
     /// What this level knew of the accepted link, if the open is over one (a passive open).
@@ -655,8 +657,8 @@ impl Default for ReadyBody {
 #[derive(Default)]
 pub struct AcceptBody {
     pub(crate) links: Vec<(u8, LinkPart)>,
-    pub(crate) local: Contact,
-    pub(crate) peer: Contact,
+    pub(crate) local: Unread,
+    pub(crate) peer: Unread,
 }
 
 impl AcceptBody {
@@ -667,8 +669,14 @@ impl AcceptBody {
 
     /// Says who the two ends are. Called by the transport; a level above may refine it.
     pub fn set_contacts(&mut self, local: Contact, peer: Contact) {
-        self.local = local;
-        self.peer = peer;
+        self.local = local.into();
+        self.peer = peer.into();
+    }
+
+    /// The same with addresses, whose texts are written when somebody asks for them.
+    pub fn set_addresses(&mut self, local: Option<SocketAddr>, peer: Option<SocketAddr>) {
+        self.local = local.into();
+        self.peer = peer.into();
     }
 }
 

@@ -2,8 +2,10 @@
 //! leaf text can read it; here it is text, or a map of branch labels to contacts.
 //! Invariant: `Contact::parse(c.to_string()) == c`.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -107,8 +109,8 @@ impl From<&Self> for Contact {
     }
 }
 
-impl From<std::net::SocketAddr> for Contact {
-    fn from(a: std::net::SocketAddr) -> Self {
+impl From<SocketAddr> for Contact {
+    fn from(a: SocketAddr) -> Self {
         Self::new(a.to_string())
     }
 }
@@ -144,6 +146,31 @@ impl fmt::Display for Contact {
                 f.write_str("}")
             }
         }
+    }
+}
+
+/// A contact or an address that becomes one when somebody reads it: few do, and every accept has two.
+#[derive(Default)]
+pub(crate) struct Unread {
+    address: Option<SocketAddr>,
+    contact: OnceCell<Contact>,
+}
+
+impl Unread {
+    pub(crate) fn read(&self) -> &Contact {
+        self.contact.get_or_init(|| self.address.map(Contact::from).unwrap_or_default())
+    }
+}
+
+impl From<Contact> for Unread {
+    fn from(c: Contact) -> Self {
+        Self { address: None, contact: OnceCell::from(c) }
+    }
+}
+
+impl From<Option<SocketAddr>> for Unread {
+    fn from(address: Option<SocketAddr>) -> Self {
+        Self { address, contact: OnceCell::new() }
     }
 }
 
@@ -308,6 +335,14 @@ mod tests {
             let _ = Contact::parse(&s);
             let _ = Contact::parse(&t);
         }
+    }
+
+    #[test]
+    fn an_address_reads_as_its_contact_and_none_as_none() {
+        let at: SocketAddr = "[::1]:7".parse().unwrap();
+        assert_eq!(*Unread::from(Some(at)).read(), Contact::new("[::1]:7"));
+        assert_eq!(*Unread::from(Contact::new("x")).read(), Contact::new("x"));
+        assert!(Unread::from(None).read().is_none() && Unread::default().read().is_none());
     }
 
     #[test]

@@ -152,7 +152,7 @@ impl Cx<'_> {
     /// Opens a branch towards a contact; while the handle lives, as often as needed.
     pub fn open(&mut self, branch: u8, contact: Contact, tag: u32) -> OpId {
         let mut cell = Cell::<Open>::boxed();
-        cell.body.contact = contact;
+        cell.body.contact = contact.into();
         self.own(cell, branch, tag)
     }
 

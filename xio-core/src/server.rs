@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use crate::cntl::{Cntl, Command};
-use crate::contact::Contact;
+use crate::contact::{Contact, Unread};
 use crate::driver::LinkPart;
 use crate::engine::core::Core;
 use crate::engine::end::Accepted;
@@ -177,19 +177,19 @@ pub struct Link {
     owner: crate::engine::Engine,
     stack: Stack,
     parts: Vec<(u8, LinkPart)>,
-    local: Contact,
-    peer: Contact,
+    local: Unread,
+    peer: Unread,
 }
 
 impl Link {
     /// The address of this end.
     pub fn local(&self) -> &Contact {
-        &self.local
+        self.local.read()
     }
 
     /// The address of the peer.
     pub fn peer(&self) -> &Contact {
-        &self.peer
+        self.peer.read()
     }
 
     /// What the stack will give once it is open.
@@ -225,6 +225,6 @@ impl Link {
 
 impl fmt::Debug for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Link({} from {})", self.stack, self.peer)
+        write!(f, "Link({} from {})", self.stack, self.peer())
     }
 }

@@ -85,9 +85,10 @@ impl Queue {
     }
 
     /// The line, made if there is none.
+    #[inline]
     fn line(&mut self, cx: &Cx<'_>) -> &mut Line {
-        let line = self.line.take().unwrap_or_else(|| Line::new(Limits::new(self.options(cx), cx)));
-        self.line.insert(line)
+        let changed = self.changed.as_deref();
+        self.line.get_or_insert_with(|| Line::new(changed, cx))
     }
 
     /// Gives the line up where nothing waits any more.
@@ -147,19 +148,30 @@ impl Queue {
         }
     }
 
+    /// Puts a write into the batch that goes behind.
+    #[inline]
+    fn put_behind<'o>(&mut self, cx: &mut Cx<'_>, op: Op<'o, Write>) -> Flow<'o> {
+        let (flow, full) = self.line(cx).put_behind(cx, op);
+        if full {
+            self.send_behind(cx);
+        }
+        flow
+    }
+
     /// A write that cannot go straight down.
     fn keep<'o>(&mut self, cx: &mut Cx<'_>, op: Op<'o, Write>) -> Flow<'o> {
         let len = op.len();
-        if self.early && self.line(cx).takes_behind(len) {
-            if !self.line(cx).continues(op.attrs()) {
-                self.send_behind(cx);
+        if self.early {
+            let line = self.line(cx);
+            let goes_behind = line.takes_behind(len);
+            if goes_behind && line.continues(op.attrs()) {
+                return self.put_behind(cx, op);
             }
-            if self.line(cx).continues(op.attrs()) {
-                let (flow, full) = self.line(cx).put_behind(cx, op);
-                if full {
-                    self.send_behind(cx);
+            if goes_behind {
+                self.send_behind(cx);
+                if self.line(cx).continues(op.attrs()) {
+                    return self.put_behind(cx, op);
                 }
-                return flow;
             }
         }
         if self.is_idle() {

@@ -10,6 +10,7 @@ use bytes::BytesMut;
 use xio_core::attr::OpAttrs;
 use xio_core::buffer::{Piece, Pieces};
 use xio_core::cx::Timer;
+use xio_core::driver::options;
 use xio_core::op::{Close, Flush, OpId, Shutdown, Write};
 use xio_core::{Cx, Error, Flow, Held, Op};
 
@@ -105,10 +106,11 @@ fn bytes(n: u64) -> usize {
 }
 
 impl Line {
-    /// An empty line, used before if this thread has one.
-    pub(super) fn new(limits: Limits) -> Box<Self> {
+    /// An empty line, used before if this thread has one. `changed`: the options, if not the attr's.
+    #[cold]
+    pub(super) fn new(changed: Option<&Options>, cx: &Cx<'_>) -> Box<Self> {
         let mut line = STOCK.try_with(|s| s.borrow_mut().pop()).ok().flatten().unwrap_or_default();
-        line.limits = limits;
+        line.limits = Limits::new(changed.unwrap_or_else(|| options(cx.attr())), cx);
         line
     }
 

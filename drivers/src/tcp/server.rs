@@ -21,7 +21,7 @@ use super::driver::Listening;
 use super::local::usable;
 use super::places::Places;
 use super::race::unresolved;
-use crate::net::{canonical, contact};
+use crate::net::canonical;
 
 /// First and longest wait after descriptors or memory ran out.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
@@ -227,7 +227,7 @@ impl Level for Listener {
             return op.failed(not_open());
         }
         if let Some(c) = self.ready.pop_front() {
-            op.set_contacts(contact(c.local), contact(c.peer));
+            op.set_addresses(c.local.map(canonical), c.peer.map(canonical));
             op.set_link(cx, c);
             return op.finished();
         }

@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use crate::attr::OpAttrs;
 use crate::body::Chunks;
 use crate::buffer::{Pieces, Target};
-use crate::contact::Contact;
+use crate::contact::{Contact, Unread};
 use crate::driver::{LinkPart, OpKind};
 use crate::error::{Error, ErrorKind};
 use crate::op::{Accept, Cell, Close, Flush, Kind, Listen, Open, Read, Ready, Shutdown, Write};
@@ -127,8 +127,8 @@ impl<B> From<Failed<B>> for std::io::Error {
 /// What an accept gives: the parts of a link.
 pub struct Accepted {
     pub(crate) links: Vec<(u8, LinkPart)>,
-    pub(crate) local: Contact,
-    pub(crate) peer: Contact,
+    pub(crate) local: Unread,
+    pub(crate) peer: Unread,
 }
 
 /// Takes the outcome out of a finished cell and leaves it fit for another op.

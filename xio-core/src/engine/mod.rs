@@ -131,7 +131,7 @@ impl Engine {
 
     /// Opens a stack towards a contact.
     pub fn open(&self, stack: &Stack, contact: impl Into<Contact>) -> OpenCall {
-        OpenCall::new(self.clone(), stack.clone(), contact.into())
+        OpenCall::new(self.clone(), stack.clone(), contact.into().into())
     }
 
     /// Starts a server of a stack.

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use super::{Handle, Owner, Setup};
-use crate::contact::Contact;
+use crate::contact::{Contact, Unread};
 use crate::driver::{LinkPart, Role};
 use crate::engine::Engine;
 use crate::engine::submit::{OpFuture, block, call};
@@ -24,7 +24,7 @@ type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 pub struct OpenCall {
     engine: Engine,
     stack: Stack,
-    contact: Contact,
+    contact: Unread,
     links: Vec<(u8, LinkPart)>,
     setup: Setup,
     deadline: Option<Duration>,
@@ -56,7 +56,7 @@ macro_rules! setup_methods {
 }
 
 impl OpenCall {
-    pub(crate) fn new(engine: Engine, stack: Stack, contact: Contact) -> Self {
+    pub(crate) fn new(engine: Engine, stack: Stack, contact: Unread) -> Self {
         Self { engine, stack, contact, links: Vec::new(), setup: Setup::default(), deadline: None }
     }
 
