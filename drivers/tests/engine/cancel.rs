@@ -244,7 +244,7 @@ fn armed() {
 #[test]
 fn a_stopped_write_tears_its_message_and_says_so() {
     let engine = Engine::new().unwrap();
-    let (node, far) = wire(Caps::message());
+    let (node, mut far) = wire(Caps::message());
     let h = open(&engine, node);
     let big = vec![0; 4 << 20];
     let f = h.write(big.clone()).deadline(SHORT).wait().unwrap_err();
@@ -253,6 +253,9 @@ fn a_stopped_write_tears_its_message_and_says_so() {
     let f = h.write("next").deadline(LONG).wait().unwrap_err();
     assert_eq!(f.kind(), ErrorKind::BrokenPipe);
     assert!(f.to_string().contains("a stopped write left"), "{f}");
+    // The other direction goes on.
+    std::io::Write::write_all(&mut far, b"still").unwrap();
+    assert_eq!(h.read(room(9)).deadline(LONG).wait().unwrap().buf, "still");
     drop(far);
     // A stream has no borders to tear.
     let (node, mut far) = wire(Caps::stream());

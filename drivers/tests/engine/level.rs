@@ -767,3 +767,41 @@ fn a_level_sees_its_own_pieces_come_back_and_not_those_of_levels_below() {
         assert_eq!(log.take(), [format!("{n} {n} {n}")]);
     }
 }
+
+/// Takes ten bytes of a write, then fails it; notes what it was offered.
+struct Chokes(Log, u32);
+
+impl Level for Chokes {
+    fn write<'o>(&mut self, _: &mut Cx<'_>, op: Op<'o, Write>) -> Flow<'o> {
+        self.0.note(format!("{}", op.len() - op.moved()));
+        self.1 += 1;
+        match self.1 {
+            1 => op.finished_part(10),
+            _ => op.failed(ErrorKind::Reset),
+        }
+    }
+}
+
+/// Sends a failed write down once more.
+struct Stubborn(bool);
+
+impl Level for Stubborn {
+    fn write_done<'o>(&mut self, _: &mut Cx<'_>, op: Op<'o, Write>) -> Flow<'o> {
+        if op.error().is_some() && !std::mem::replace(&mut self.0, true) { op.pass() } else { op.finished() }
+    }
+}
+
+#[test]
+fn what_failed_half_way_under_a_header_is_not_sent_again() {
+    let engine = Engine::new().unwrap();
+    let log = Log::default();
+    let seen = log.clone();
+    let bottom = transport(Caps::stream(), Intercepts::WRITE, move || Chokes(seen.clone(), 0));
+    let framed = LevelNode::new(xio_drivers::frame::driver()).over(bottom);
+    let h = open(&engine, transform(Intercepts::WRITE_DONE, || Stubborn(false)).over(framed));
+    let e = h.write(vec![7; 100]).deadline(LONG).wait().unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::BrokenPipe, "{e}");
+    // The header and the body once; the rest of them is nobody's to send.
+    assert_eq!(log.take(), ["104", "94"]);
+    assert_eq!(h.write("more").wait().unwrap_err().kind(), ErrorKind::BrokenPipe);
+}

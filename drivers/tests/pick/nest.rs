@@ -67,13 +67,13 @@ fn a_read_never_mixes_branches_of_a_branch() {
             tx.send((i, label(&done).unwrap(), done.into_bytes())).unwrap();
         });
     }
-    far[0].write("xxx").wait().unwrap();
+    far[0].write("abc").wait().unwrap();
     far[1].write("yyy").wait().unwrap();
     assert!(rx.recv_timeout(SHORT).is_err());
     far[1].write("YYYrest").wait().unwrap();
     assert_eq!(rx.recv_timeout(LONG).unwrap(), (1, "a.y".into(), "yyyYYY".into()));
-    far[0].write("XXX").wait().unwrap();
-    assert_eq!(rx.recv_timeout(LONG).unwrap(), (0, "a.x".into(), "xxxXXX".into()));
+    far[0].write("ABC").wait().unwrap();
+    assert_eq!(rx.recv_timeout(LONG).unwrap(), (0, "a.x".into(), "abcABC".into()));
     assert_eq!(read(&h, 9), got("rest", "a.y"));
     // What lies there of several is given out one by one, as much of it as fits.
     for (i, text) in [(0, "one"), (1, "two"), (0, "three")] {

@@ -17,7 +17,7 @@
 //!
 //! Invariant: it never allocates itself, and what it does not fail goes to the system allocator
 //! unchanged. Counters and faults belong to one thread.
-#![allow(unsafe_code)] // A global allocator is unsafe by its trait; nothing else here is.
+#![allow(unsafe_code, reason = "a global allocator is unsafe by its trait; nothing else here is")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

@@ -15,7 +15,7 @@
 //! The counters exist once a process, whichever value of [`Counting`] is installed.
 //!
 //! Does not: say where an allocation came from.
-#![allow(unsafe_code)] // A global allocator is unsafe by its trait; nothing else here is.
+#![allow(unsafe_code, reason = "a global allocator is unsafe by its trait; nothing else here is")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

@@ -178,13 +178,9 @@ impl Tree {
                 let node = *node;
                 self.finish_parked(id, node, Some(error));
             }
-            State::Io => {
-                self.note_torn(id);
-                self.finish_parked(id, at, Some(error));
-            }
+            State::Io => self.finish_parked(id, at, Some(error)),
             State::Armed(..) => {
                 self.inner.disarm(id);
-                self.note_torn(id);
                 self.finish_parked(id, at, Some(error));
             }
             // The pool works on it: what that gives comes too late.
@@ -221,22 +217,6 @@ impl Tree {
             let kind = any.kind();
             any.head_mut().error = Some(error.at(kind, || place));
         }
-    }
-
-    /// A write that stops half way leaves part of a message on the wire: nothing may follow it.
-    fn note_torn(&mut self, id: OpId) {
-        let borders = self.plan.unit.has_borders();
-        let Some(entry) = self.inner.entry(id) else { return };
-        let (at, error) = match entry.cell.as_ref() {
-            Some(AnyCell::Write(c))
-                if (borders || c.body.is_dressed()) && c.body.moved > 0 && c.body.moved < c.body.total =>
-            {
-                let text = format!("a stopped write left {} of {} bytes of a message sent", c.body.moved, c.body.total);
-                (entry.at, Error::new(ErrorKind::BrokenPipe).detail(text))
-            }
-            _ => return,
-        };
-        self.inner.rare().failed.push(Failed { node: at, error, writes_only: true });
     }
 
     /// Stops what keeps a close from going on.

@@ -331,7 +331,6 @@ fn wait_here<'a, K: Kind>(
             }
         },
     };
-    lane.tear(cell);
     cell.head.error = Some(error);
     K::leave_level(&mut cell.body, at);
     let step = lane.come_back(cell, id, Step::Leave(at));
@@ -392,7 +391,8 @@ impl Tree {
             if side.is_some() && !rare.failed.is_empty() {
                 // In a tree another branch may still do; the loop looks where an op goes.
                 let leads = |n: u8| usize::from(n) == self.plan.count() && self.plan.leaf(1) == n || n == 1;
-                if let Some(f) = rare.failed.iter().find(|f| leads(f.node)) {
+                let hit = |f: &&Failed| leads(f.node) && (!f.writes_only || K::KIND == OpKind::Write);
+                if let Some(f) = rare.failed.iter().find(hit) {
                     return Some(f.error.clone());
                 }
             }
@@ -497,23 +497,6 @@ impl Tree {
             cell.head.error = Some(e.at(K::KIND, || place));
         }
         step
-    }
-
-    /// A write that stops half way tears the message it was in, or what a level made of it.
-    fn tear<K: Kind>(&mut self, cell: &Cell<K>) {
-        if K::KIND != OpKind::Write || !(self.plan.unit.has_borders() || K::is_dressed(&cell.body)) {
-            return;
-        }
-        let total = K::total(&cell.body);
-        if let Some((_, moved)) = K::moved(&cell.body)
-            && moved > 0
-            && moved < total
-        {
-            let text = format!("a stopped write left {moved} of {total} bytes of a message sent");
-            let at = cell.head.at;
-            let error = Error::new(ErrorKind::BrokenPipe).detail(text);
-            self.inner.rare().failed.push(Failed { node: at, error, writes_only: true });
-        }
     }
 
     /// Takes a finished op out.

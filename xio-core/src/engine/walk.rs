@@ -4,7 +4,7 @@
 
 use crate::cx::Cx;
 use crate::driver::OpKind;
-use crate::engine::core::{Phase, Step, Tree};
+use crate::engine::core::{Failed, Phase, Step, Tree};
 use crate::error::{Error, ErrorKind};
 use crate::op::{Act, Cell, IoSlot, Kind, Op, Role};
 use crate::plan::{END, Plan, USER};
@@ -67,7 +67,7 @@ pub(crate) fn walk<K: Kind, S: Stats>(tree: &mut Tree, cell: &mut Cell<K>, step:
     };
     let mut down = down;
     let mut turns = 0;
-    let failed = cx.inner.rare.as_ref().is_some_and(|r| !r.failed.is_empty());
+    let mut failed = cx.inner.rare.as_ref().is_some_and(|r| !r.failed.is_empty());
     loop {
         if std::mem::replace(&mut down, true) {
             loop {
@@ -123,6 +123,9 @@ pub(crate) fn walk<K: Kind, S: Stats>(tree: &mut Tree, cell: &mut Cell<K>, step:
                     Next::Stop(s) => return s,
                 }
             }
+        }
+        if K::KIND == OpKind::Write && cell.head.error.is_some() {
+            failed |= tear(&mut cx, cell, at);
         }
         loop {
             if lifecycle && let Some(stop) = leaving::<K>(&mut cx, cell, at) {
@@ -183,6 +186,26 @@ pub(crate) fn walk<K: Kind, S: Stats>(tree: &mut Tree, cell: &mut Cell<K>, step:
             }
         }
     }
+}
+
+/// A write that fails half way leaves a part of a message, or of what a level made of it, on its way:
+/// nothing may follow it there, neither its own rest, of which nobody knows where it begins, nor another
+/// write. Whether it is so.
+#[cold]
+fn tear<K: Kind>(cx: &mut Cx<'_>, cell: &Cell<K>, at: u8) -> bool {
+    let total = K::total(&cell.body);
+    let moved = K::moved(&cell.body).map_or(0, |(_, n)| n);
+    let whole = cx.plan.unit.has_borders() || K::is_dressed(&cell.body);
+    if !whole || moved == 0 || moved >= total {
+        return false;
+    }
+    let failed = &mut cx.inner.rare().failed;
+    if !failed.iter().any(|f| f.node == at) {
+        let text = format!("a stopped write left {moved} of {total} bytes of a message sent");
+        let error = Error::new(ErrorKind::BrokenPipe).detail(text);
+        failed.push(Failed { node: at, error, writes_only: true });
+    }
+    true
 }
 
 /// Goes on where an op was put away in the middle of a turn.
