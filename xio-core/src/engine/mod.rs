@@ -3,9 +3,11 @@
 //! their time, `recall` who gets what came for an owner who had gone, `pump` what happens outside the lock, `post` the ways in and out
 //! of it, `submit` how users' ops begin and end.
 
+pub(crate) mod block;
 pub(crate) mod cells;
 pub(crate) mod core;
 pub(crate) mod end;
+pub(crate) mod future;
 pub(crate) mod limit;
 pub(crate) mod out;
 pub(crate) mod pool;
