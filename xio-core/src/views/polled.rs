@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Bytes, BytesMut};
 
 use super::std_io::end_or_error;
-use crate::engine::submit::OpFuture;
+use crate::engine::future::OpFuture;
 use crate::handle::Handle;
 use crate::op::{Flush, Read, Shutdown, Write};
 
