@@ -3,6 +3,7 @@
 //! level added or put in place are taken off again when the op leaves that level.
 
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use smallvec::SmallVec;
@@ -20,6 +21,29 @@ use crate::plan::USER;
 
 /// The chunks of a take read.
 pub type Chunks = SmallVec<[Chunk; 1]>;
+
+/// How long a transfer may wait inside its calls, where nobody can ring its caller: as long as the peer
+/// keeps moving, but for all its calls together no longer than for one.
+struct Patience {
+    has: bool,
+    until: Option<Instant>,
+}
+
+impl Patience {
+    fn new(has: bool) -> Self {
+        Self { has, until: None }
+    }
+
+    /// Something moved, and it was not all.
+    fn wears(&mut self) {
+        if self.has {
+            let now = Instant::now();
+            self.has = now < *self.until.get_or_insert(now + Self::MOST);
+        }
+    }
+
+    const MOST: Duration = Duration::from_millis(4);
+}
 
 /// What a read carries: where its bytes go, how many it wants, how many it has.
 pub struct ReadBody {
@@ -181,16 +205,16 @@ impl ReadBody {
 
     /// Receives until enough is there or nothing more comes.
     #[inline]
-    pub(crate) fn transfer(&mut self, io: &Io, mut patient: bool) -> Transfer {
+    pub(crate) fn transfer(&mut self, io: &Io, patient: bool) -> Transfer {
         let Io::Recv(sock) = io else { return Transfer::Failed(ErrorKind::Contract.into()) };
         // One that wants nothing only looks.
-        patient &= self.got < self.wait_for;
+        let mut patience = Patience::new(patient && self.got < self.wait_for);
         loop {
             if self.room == 0 {
                 return Transfer::Done;
             }
             let mut room = self.room_for_io();
-            let received = match std::mem::take(&mut patient) {
+            let received = match patience.has {
                 true => sock.0.recv_patiently(&mut room),
                 false => sock.0.recv(&mut room),
             };
@@ -203,6 +227,7 @@ impl ReadBody {
                     if self.got >= self.wait_for {
                         return Transfer::Done;
                     }
+                    patience.wears();
                 }
                 Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
                     if self.wait_for == 0 {
@@ -480,12 +505,22 @@ impl WriteBody {
 
     /// Sends until all is gone or nothing more fits.
     #[inline]
-    pub(crate) fn transfer(&mut self, io: &Io, _: bool) -> Transfer {
+    pub(crate) fn transfer(&mut self, io: &Io, patient: bool) -> Transfer {
         let Io::Send(sock) = io else { return Transfer::Failed(ErrorKind::Contract.into()) };
+        let mut patience = Patience::new(patient);
         while self.moved < self.total {
-            match sock.0.send(&self.pieces, self.moved) {
+            let sent = match patience.has {
+                true => sock.0.send_patiently(&self.pieces, self.moved),
+                false => sock.0.send(&self.pieces, self.moved),
+            };
+            match sent {
                 Ok(0) => return Transfer::Failed(ErrorKind::NoProgress.into()),
-                Ok(n) => self.take_part(n),
+                Ok(n) => {
+                    self.take_part(n);
+                    if self.moved < self.total {
+                        patience.wears();
+                    }
+                }
                 Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
                     return Transfer::Block(sock.clone(), Direction::Write);
                 }

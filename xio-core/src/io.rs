@@ -70,6 +70,14 @@ pub trait Socket: Send + Sync {
     /// `WouldBlock` where nothing fits.
     fn send(&self, pieces: &[Piece], skip: usize) -> io::Result<usize>;
 
+    /// As [`recv_patiently`](Self::recv_patiently): waits a moment for the peer to take what does not fit.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send); `WouldBlock` after the wait.
+    fn send_patiently(&self, pieces: &[Piece], skip: usize) -> io::Result<usize> {
+        self.send(pieces, skip)
+    }
+
     /// Takes a connection off a listening socket.
     ///
     /// # Errors

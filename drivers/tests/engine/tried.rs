@@ -70,6 +70,10 @@ impl Socket for Hooked {
         run_next(&self.1.send);
         r
     }
+    fn send_patiently(&self, pieces: &[Piece], skip: usize) -> io::Result<usize> {
+        *self.1.patient.lock().unwrap() += 1;
+        self.send(pieces, skip)
+    }
     fn accept(&self) -> io::Result<Connected> {
         self.0.socket().accept()
     }
@@ -372,6 +376,43 @@ fn a_read_that_waits_for_nothing_does_not_wait() {
     let h = open(&engine, l.node);
     let done = h.read(room(9)).wait_for(0).wait().unwrap();
     assert_eq!((done.n, *l.during.patient.lock().unwrap()), (0, 0));
+}
+
+#[test]
+fn only_a_blocking_caller_has_patience() {
+    let engine = Engine::new().unwrap();
+    let mut l = line(Caps::stream());
+    let h = open(&engine, l.node);
+    let soon = Duration::from_millis(40);
+    tell(&mut l.far, b"abcde");
+    run(h.write(&b"x"[..]).into_future()).unwrap();
+    assert_eq!(run(h.read(room(1)).into_future()).unwrap().buf, "a");
+    h.write(&b"x"[..]).deadline(soon).wait().unwrap();
+    assert_eq!(h.read(room(1)).deadline(soon).wait().unwrap().buf, "b");
+    assert_eq!(*l.during.patient.lock().unwrap(), 0);
+    h.write(&b"x"[..]).wait().unwrap();
+    assert_eq!(h.read(room(1)).wait().unwrap().buf, "c");
+    assert_eq!(*l.during.patient.lock().unwrap(), 2);
+}
+
+#[test]
+fn patience_with_a_peer_that_dribbles_ends() {
+    const BYTES: usize = 100;
+    let engine = Engine::new().unwrap();
+    let mut l = line(Caps::stream());
+    let h = open(&engine, l.node);
+    tell(&mut l.far, b".");
+    for _ in 1..BYTES {
+        let mut far = l.far.try_clone().unwrap();
+        l.during.recv(move || {
+            std::thread::sleep(Duration::from_millis(1));
+            tell(&mut far, b".");
+        });
+    }
+    assert_eq!(h.read(room(BYTES)).wait_for(BYTES).wait().unwrap().n, BYTES);
+    // Four milliseconds after the first byte the caller can be rung, whatever the peer does.
+    let patient = *l.during.patient.lock().unwrap();
+    assert!((1..=6).contains(&patient), "{patient}");
 }
 
 #[test]

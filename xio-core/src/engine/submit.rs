@@ -110,7 +110,7 @@ fn go<'a, K: Kind>(
                 lane.inner.tries[side] = Try { at: cell.head.at, stop: false, turn: cell.head.id.generation };
                 tried = true;
                 lane.leave_soon();
-                let patient = K::KIND == OpKind::Read && waiting.is_some_and(|w| w.has_patience(&core.shared));
+                let patient = waiting.is_some_and(|w| w.has_patience(&core.shared));
                 let attempt = attempt_caught(&core.shared, &mut cell, patient);
                 lane = Lane::enter(core);
                 let t = std::mem::take(&mut lane.inner.tries[side]);

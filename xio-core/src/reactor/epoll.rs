@@ -32,7 +32,7 @@ const IOV_MAX: usize = 1024;
 /// Two pieces together as short as this are copied into one run before they are sent.
 const SHORT: usize = 128;
 /// How everything is sent: no signal where the peer is gone, and no wait.
-const SEND: SendFlags = SendFlags::NOSIGNAL.union(SendFlags::DONTWAIT);
+const SEND: SendFlags = SendFlags::NOSIGNAL;
 /// Events fetched in one go.
 const EVENTS: usize = 256;
 /// Epoll's number for the eventfd.
@@ -66,7 +66,7 @@ struct Stream {
 }
 
 /// What is known of a socket's patience. Attempts say themselves that they do not wait; so the socket
-/// may be a blocking one, and a receive that is to wait a moment is one plain receive with a time limit.
+/// may be a blocking one, and a call that is to wait a moment is one plain call with a time limit.
 enum Patience {}
 
 impl Patience {
@@ -79,7 +79,7 @@ impl Patience {
     const NONE: u32 = 2;
 }
 
-/// How long a patient receive waits; the system rounds it up to its tick.
+/// How long a patient call waits; the system rounds it up to its tick.
 const PATIENCE: Duration = Duration::from_millis(1);
 
 impl Epoll {
@@ -242,19 +242,57 @@ impl Stream {
         Ok(())
     }
 
-    /// Makes a receive wait a moment, once. Whether it does.
+    fn spins(&self) -> bool {
+        self.spin.load(Ordering::Relaxed) != 0
+    }
+
+    /// Makes the socket's calls wait a moment, once. Whether they do.
     fn has_patience(&self) -> bool {
         match self.patience.load(Ordering::Relaxed) {
             Patience::HAS => true,
             Patience::NONE => false,
             _ => {
                 let s = self.socket();
-                let set = s.set_read_timeout(Some(PATIENCE)).and_then(|()| s.set_nonblocking(false));
+                let set = s
+                    .set_read_timeout(Some(PATIENCE))
+                    .and_then(|()| s.set_write_timeout(Some(PATIENCE)))
+                    .and_then(|()| s.set_nonblocking(false));
                 let now = if set.is_ok() { Patience::HAS } else { Patience::NONE };
                 self.patience.store(now, Ordering::Relaxed);
                 set.is_ok()
             }
         }
+    }
+
+    fn send_with(&self, pieces: &[Piece], skip: usize, flags: SendFlags) -> io::Result<usize> {
+        self.attempt(Direction::Write, || match pieces {
+            [one] => Ok(rustix::net::send(&self.fd, &one[skip.min(one.len())..], flags)?),
+            // A plain send of a short copy costs less than a list of pieces.
+            [head, body] if skip == 0 && head.len() + body.len() <= SHORT => {
+                let mut run = [0; SHORT];
+                let (h, rest) = run.split_at_mut(head.len());
+                h.copy_from_slice(head);
+                rest[..body.len()].copy_from_slice(body);
+                Ok(rustix::net::send(&self.fd, &run[..head.len() + body.len()], flags)?)
+            }
+            many => {
+                let mut skip = skip;
+                let mut parts: SmallVec<[io::IoSlice<'_>; 4]> = SmallVec::new();
+                for p in many {
+                    if skip >= p.len() {
+                        skip -= p.len();
+                        continue;
+                    }
+                    parts.push(io::IoSlice::new(&p[skip..]));
+                    skip = 0;
+                    if parts.len() == IOV_MAX {
+                        break;
+                    }
+                }
+                let mut none = SendAncillaryBuffer::default();
+                Ok(rustix::net::sendmsg(&self.fd, &parts, &mut none, flags)?)
+            }
+        })
     }
 
     fn socket(&self) -> socket2::SockRef<'_> {
@@ -279,7 +317,7 @@ impl Socket for Stream {
     }
 
     fn recv_patiently(&self, room: &mut Room<'_>) -> io::Result<usize> {
-        if self.spin.load(Ordering::Relaxed) != 0 || !self.has_patience() {
+        if self.spins() || !self.has_patience() {
             return self.recv(room);
         }
         self.attempt(Direction::Read, || {
@@ -289,34 +327,14 @@ impl Socket for Stream {
     }
 
     fn send(&self, pieces: &[Piece], skip: usize) -> io::Result<usize> {
-        self.attempt(Direction::Write, || match pieces {
-            [one] => Ok(rustix::net::send(&self.fd, &one[skip.min(one.len())..], SEND)?),
-            // A plain send of a short copy costs less than a list of pieces.
-            [head, body] if skip == 0 && head.len() + body.len() <= SHORT => {
-                let mut run = [0; SHORT];
-                let (h, rest) = run.split_at_mut(head.len());
-                h.copy_from_slice(head);
-                rest[..body.len()].copy_from_slice(body);
-                Ok(rustix::net::send(&self.fd, &run[..head.len() + body.len()], SEND)?)
-            }
-            many => {
-                let mut skip = skip;
-                let mut parts: SmallVec<[io::IoSlice<'_>; 4]> = SmallVec::new();
-                for p in many {
-                    if skip >= p.len() {
-                        skip -= p.len();
-                        continue;
-                    }
-                    parts.push(io::IoSlice::new(&p[skip..]));
-                    skip = 0;
-                    if parts.len() == IOV_MAX {
-                        break;
-                    }
-                }
-                let mut none = SendAncillaryBuffer::default();
-                Ok(rustix::net::sendmsg(&self.fd, &parts, &mut none, SEND)?)
-            }
-        })
+        self.send_with(pieces, skip, SEND | SendFlags::DONTWAIT)
+    }
+
+    fn send_patiently(&self, pieces: &[Piece], skip: usize) -> io::Result<usize> {
+        if self.spins() || !self.has_patience() {
+            return self.send(pieces, skip);
+        }
+        self.send_with(pieces, skip, SEND)
     }
 
     fn accept(&self) -> io::Result<Connected> {
