@@ -24,6 +24,8 @@ pub(super) struct Lane {
     pub(super) asked: bool,
     /// Nothing more comes.
     pub(super) ended: bool,
+    /// What ended it, where that was no clean end.
+    pub(super) broke: Option<Error>,
     /// But perhaps it does: the branch is being opened again.
     pub(super) expected: bool,
 }
@@ -45,7 +47,16 @@ pub(super) enum Served {
 
 impl Lane {
     pub(super) fn new(branch: u8, label: String) -> Self {
-        Self { branch, label, items: VecDeque::new(), bytes: 0, asked: false, ended: false, expected: false }
+        Self {
+            branch,
+            label,
+            items: VecDeque::new(),
+            bytes: 0,
+            asked: false,
+            ended: false,
+            broke: None,
+            expected: false,
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -83,14 +94,18 @@ impl Lane {
         self.ended = is_quiet || inner.is_none() || matches!(e.kind(), ErrorKind::Closed | ErrorKind::Stopped);
         if !is_quiet {
             let attrs = inner.map(|g| OpAttrs::new().with(g)).unwrap_or_default();
-            self.items.push_back(Item { what: Err(labelled(&self.label, e)), attrs });
+            let e = labelled(&self.label, e);
+            self.broke = self.ended.then(|| e.clone());
+            self.items.push_back(Item { what: Err(e), attrs });
         }
     }
 
     /// The branch was opened again, or was not.
     pub(super) fn reopened(&mut self, error: Option<Error>) {
         (self.expected, self.ended) = (false, error.is_some());
-        if let Some(e) = error.filter(|e| e.kind() != ErrorKind::Cancelled) {
+        let error = error.filter(|e| e.kind() != ErrorKind::Cancelled);
+        self.broke = error.clone();
+        if let Some(e) = error {
             self.items.push_back(Item { what: Err(e), attrs: OpAttrs::new() });
         }
     }

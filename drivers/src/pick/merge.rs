@@ -21,6 +21,8 @@ pub(super) struct Merge {
     turn: usize,
     ahead: usize,
     borders: bool,
+    /// What ended the last branch, where that was no clean end.
+    broke: Option<Error>,
 }
 
 /// A read from above.
@@ -48,6 +50,7 @@ impl Merge {
             turn: 0,
             ahead,
             borders,
+            broke: None,
         }
     }
 
@@ -77,6 +80,7 @@ impl Merge {
     pub(super) fn reopened(&mut self, cx: &mut Cx<'_>, branch: u8, error: Option<Error>) {
         let Some(lane) = self.lanes.iter_mut().find(|l| l.branch == branch) else { return };
         lane.reopened(error);
+        self.broke.clone_from(&lane.broke);
         self.serve(cx);
         self.ask(cx);
     }
@@ -85,6 +89,7 @@ impl Merge {
     pub(super) fn came(&mut self, cx: &mut Cx<'_>, branch: u8, below: Below, attrs: OpAttrs, error: Option<Error>) {
         let Some(lane) = self.lanes.iter_mut().find(|l| l.branch == branch) else { return };
         lane.came(below, attrs, error, self.borders);
+        self.broke.clone_from(&lane.broke);
         self.serve(cx);
         self.ask(cx);
     }
@@ -117,8 +122,8 @@ impl Merge {
             }
         } else if !self.borders && wanted == 0 {
             return op.finished();
-        } else if self.is_over() {
-            return op.failed(ErrorKind::Eof);
+        } else if let Some(e) = self.over() {
+            return op.failed(e);
         }
         let (held, flow) = op.hold(cx);
         self.waiting.push_back(Wait { held, room, wanted, from });
@@ -164,14 +169,15 @@ impl Merge {
         }
     }
 
-    /// Whether every branch has ended and nothing lies here.
-    fn is_over(&self) -> bool {
-        self.lanes.iter().all(|l| l.ended && !l.expected && l.is_empty())
+    /// How it ended, where every branch has ended and nothing lies here: as the last branch did.
+    fn over(&self) -> Option<Error> {
+        let over = self.lanes.iter().all(|l| l.ended && !l.expected && l.is_empty());
+        over.then(|| self.broke.clone().unwrap_or_else(|| ErrorKind::Eof.into()))
     }
 
     /// Whether a read would not wait.
     fn is_ready(&self) -> bool {
-        self.lanes.iter().any(|l| !l.is_empty()) || self.is_over()
+        self.lanes.iter().any(|l| !l.is_empty()) || self.over().is_some()
     }
 
     /// Serves the reads that wait, in their order.
@@ -180,14 +186,16 @@ impl Merge {
         while let Some(bound) = self.waiting.get_mut(i).map(|w| w.from.take()) {
             let is_bound = bound.is_some();
             let from = bound.or_else(|| self.next());
-            let over = from.is_none() && self.is_over();
+            let over = self.over().filter(|_| from.is_none());
             let Some(w) = self.waiting.get_mut(i) else { return };
             let result = match &from {
-                None if over => Err(ErrorKind::Eof.into()),
-                None => {
-                    i += 1;
-                    continue;
-                }
+                None => match over {
+                    Some(e) => Err(e),
+                    None => {
+                        i += 1;
+                        continue;
+                    }
+                },
                 // A token whose op was ended by somebody else goes without taking anything.
                 Some(_) if !cx.is_live(&w.held) => Ok(()),
                 Some(Source { lane: at, inner }) => {

@@ -60,6 +60,15 @@ impl Server {
         self.branches[i].asked = false;
         Some((u8::try_from(i).ok()?, self.branches[i].link.take()?))
     }
+
+    /// Asks every branch for a link that has none and was not asked yet.
+    fn ask(&mut self, cx: &mut Cx<'_>) {
+        for (b, n) in self.branches.iter_mut().zip(0u8..) {
+            if b.listens && !std::mem::replace(&mut b.asked, true) {
+                cx.accept(n, u32::from(n));
+            }
+        }
+    }
 }
 
 impl Level for Server {
@@ -103,19 +112,19 @@ impl Level for Server {
     }
 
     fn accept<'o>(&mut self, cx: &mut Cx<'_>, mut op: Op<'o, Accept>) -> Flow<'o> {
-        if let Some((branch, body)) = self.next() {
+        let link = self.next();
+        let error = if link.is_none() { self.failed.pop_front() } else { None };
+        let waits = link.is_none() && error.is_none();
+        if waits || !self.waiting.is_empty() {
+            self.ask(cx);
+        }
+        if let Some((branch, body)) = link {
             *op = body;
             op.set_link(cx, Box::new(LinkBranch(branch)));
             return op.finished();
         }
-        if let Some(e) = self.failed.pop_front() {
+        if let Some(e) = error {
             return op.failed(e);
-        }
-        for (i, b) in self.branches.iter_mut().enumerate() {
-            if b.listens && !std::mem::replace(&mut b.asked, true) {
-                let i = u8::try_from(i).unwrap_or(u8::MAX);
-                cx.accept(i, u32::from(i));
-            }
         }
         let (held, flow) = op.hold(cx);
         self.waiting.push_back(held);
