@@ -603,10 +603,14 @@ impl WriteBody {
                 return;
             }
             let Some(s) = self.saved.pop() else { return };
-            let all = self.moved == self.total;
+            // Of what has another length nobody knows what a part of it stands for.
+            self.moved = match self.moved {
+                all if all == self.total => s.total,
+                part if self.total == s.total && s.moved == 0 => part,
+                _ => s.moved,
+            };
             self.pieces = s.pieces;
             self.total = s.total;
-            self.moved = if all { s.total } else { s.moved };
             self.leads = s.leads;
             self.ends = s.ends;
         }

@@ -86,11 +86,7 @@ impl Level for Mask {
     }
 }
 
-/// What the engine and tcp break for every driver over them stands in `shipped.rs`: D6, E5. E1: a
-/// stopped write whose pieces were replaced says that nothing moved, though part of them is on its way.
-const BROKEN: &[&str] = &["D6", "E1", "E5"];
-
-driver_contract!(mask, Subject::transform(driver()).known(BROKEN));
+driver_contract!(mask, Subject::transform(driver()));
 
 #[test]
 fn a_report_tells_every_rule_and_why_one_does_not_apply() {
