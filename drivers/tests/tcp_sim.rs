@@ -584,3 +584,24 @@ fn equal_seeds_run_alike() {
     assert_eq!(run(42), run(42));
     assert_ne!(run(42), run(43));
 }
+
+#[test]
+fn writes_that_wait_behind_one_that_broke_half_way_all_end() {
+    let sim = Sim::with_config(1, SimConfig::calm().with_buffer(4000));
+    let engine = Engine::builder().reactor(sim.clone()).build().unwrap();
+    let stack = Stack::new(LevelNode::new(xio_drivers::frame::driver()).over(LevelNode::new(tcp::driver()))).unwrap();
+    let server = engine.listen(&stack, Contact::new(AT)).wait().unwrap();
+    let a = engine.open(&stack, Contact::new(AT)).wait().unwrap();
+    let _b = server.accept().wait().unwrap().open().wait().unwrap();
+    let ends: Arc<Mutex<Vec<_>>> = Arc::default();
+    for _ in 0..4 {
+        let ends = ends.clone();
+        a.write(vec![7; 20_000]).then(move |r| ends.lock().unwrap().push(r.map(drop).map_err(|f| f.kind())));
+    }
+    assert_eq!(sim.reset(Contact::new(AT)), 1);
+    let read = a.read(BytesMut::with_capacity(9)).deadline(ms(1000)).wait().unwrap_err();
+    assert_eq!(read.kind(), ErrorKind::Reset);
+    sim.run_for(&engine, ms(1000));
+    assert_eq!(*ends.lock().unwrap(), [Err(ErrorKind::Reset); 4]);
+    assert_eq!(a.write("more").wait().unwrap_err().kind(), ErrorKind::Reset);
+}

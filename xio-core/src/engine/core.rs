@@ -198,6 +198,8 @@ pub(crate) struct Rare {
     pub(crate) inboxes: Vec<Inbox>,
     /// Levels that are of no use any more.
     pub(crate) failed: Vec<Failed>,
+    /// Levels whose connection was reset.
+    pub(crate) resets: Vec<u8>,
     pub(crate) on_stop: Vec<Box<dyn FnOnce() + Send>>,
     pub(crate) on_free: Vec<Box<dyn FnOnce() + Send>>,
     pub(crate) on_event: Option<Listener>,
@@ -574,6 +576,13 @@ impl Inner {
             Some(i) if gates[i].2 == mine => gates.remove(i).is_some(),
             Some(_) => false,
             None => true,
+        }
+    }
+
+    /// An op that stands at a gate, or was called through and is not through yet, gives its place up.
+    pub(crate) fn leave_gates(&mut self, id: OpId) {
+        if let Some(q) = self.q.get_mut() {
+            q.gates.retain(|(_, _, i)| *i != id);
         }
     }
 

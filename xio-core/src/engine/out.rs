@@ -11,7 +11,7 @@ use crate::engine::post::Lane;
 use crate::engine::pump::{Attempt, attempt_caught, stopped};
 use crate::engine::shared::Shared;
 use crate::engine::walk::Stop;
-use crate::error::{Error, ErrorKind};
+use crate::error::Error;
 use crate::io::IoDone;
 use crate::level::Reason;
 use crate::op::{AnyCell, Cell, IoSlot, Kind, OpId, Role, with_cell};
@@ -103,18 +103,7 @@ impl Tree {
         let id = cell.head.id;
         match attempt {
             Attempt::Go(step) => {
-                self.inner.note_progress(K::KIND);
-                self.inner.release_gates(&self.plan, id);
-                if let Some(e) = self.inner.entry(id) {
-                    e.state = State::Ready(step);
-                }
-                if let Some(e) = cell.head.error.take() {
-                    if e.kind() == ErrorKind::Panicked {
-                        self.poison_at(cell.head.at);
-                    }
-                    let place = self.inner.place(cell.head.at);
-                    cell.head.error = Some(e.at(K::KIND, || place));
-                }
+                let step = self.come_back(&mut cell, id, step);
                 self.advance(cell, step);
             }
             attempt => {

@@ -7,7 +7,7 @@ use crate::engine::core::{Core, Failed, Inner, State, Status, Step, Tree, Try};
 use crate::engine::end::End;
 use crate::engine::limit::side_of;
 use crate::engine::post::{InHand, Lane, defers};
-use crate::engine::pump::{Attempt, attempt_caught};
+use crate::engine::pump::{Attempt, attempt_caught, stopped};
 use crate::engine::walk::Stop;
 use crate::error::{Error, ErrorKind};
 use crate::io::{Direction, Io};
@@ -15,6 +15,7 @@ use crate::level::Reason;
 use crate::op::{Cell, IoSlot, Kind, OpId};
 use crate::plan::USER;
 use crate::sync::{Arc, planted};
+use crate::time::Time;
 
 /// What became of an op when it was started.
 pub(crate) enum Started<K: Kind> {
@@ -44,7 +45,8 @@ fn go<'a, K: Kind>(
     waiting: Option<&Waiting>,
 ) -> Started<K> {
     cell.head.waits = !no_wait;
-    let refused = cell.head.error.take().or_else(|| lane.refuse::<K>(&cell, no_wait));
+    let until = waiting.map_or(cell.head.deadline, Waiting::until);
+    let refused = cell.head.error.take().or_else(|| lane.refuse::<K>(&cell, no_wait, until));
     if let Some(e) = refused {
         cell.head.error = Some(e.at(K::KIND, || None));
         lane.leave_quiet();
@@ -195,6 +197,25 @@ fn set_bell<K: Kind>(cell: &mut Cell<K>, waiting: Option<&Waiting>) {
 }
 
 impl Inner {
+    /// The system tells of a reset once, and then of an end; the engine tells everyone who asks.
+    #[cold]
+    fn reset_or(&mut self, at: u8, e: Error) -> Error {
+        let known = self.rare.as_ref().is_some_and(|r| r.resets.contains(&at));
+        match e.kind() {
+            ErrorKind::Reset if !known => self.rare().resets.push(at),
+            ErrorKind::Eof | ErrorKind::BrokenPipe if known => return ErrorKind::Reset.into(),
+            _ => {}
+        }
+        e
+    }
+
+    /// A level has a new connection.
+    fn forget_reset(&mut self, at: u8) {
+        if let Some(rare) = &mut self.rare {
+            rare.resets.retain(|n| *n != at);
+        }
+    }
+
     /// Whoever waited for a try to end goes on.
     #[inline]
     fn after_try(&mut self) {
@@ -206,7 +227,7 @@ impl Inner {
 
 impl Tree {
     /// Why an op may not start.
-    fn refuse<K: Kind>(&self, cell: &Cell<K>, no_wait: bool) -> Option<Error> {
+    fn refuse<K: Kind>(&self, cell: &Cell<K>, no_wait: bool, until: Time) -> Option<Error> {
         let inner = &self.inner;
         let wanted = match K::KIND {
             OpKind::Open | OpKind::Listen => Status::Opening,
@@ -237,6 +258,9 @@ impl Tree {
                     return Some(f.error.clone());
                 }
             }
+        }
+        if until != Time::NEVER && side_of(K::KIND).is_some() && inner.shared.now() >= until {
+            return Some(stopped(Reason::TimedOut));
         }
         if no_wait && side_of(K::KIND).is_some_and(|s| !inner.may_start(s, cell.head.charge)) {
             return Some(ErrorKind::Busy.into());
@@ -317,12 +341,17 @@ impl Tree {
     #[inline]
     fn back<K: Kind>(&mut self, cell: &mut Cell<K>, step: Step) -> Step {
         self.inner.note_progress(K::KIND);
-        if let Some(e) = cell.head.error.take() {
-            if e.kind() == ErrorKind::Panicked {
-                self.poison_at(cell.head.at);
+        let at = cell.head.at;
+        match cell.head.error.take() {
+            Some(e) => {
+                if e.kind() == ErrorKind::Panicked {
+                    self.poison_at(at);
+                }
+                let place = self.inner.place(at);
+                cell.head.error = Some(self.inner.reset_or(at, e).at(K::KIND, || place));
             }
-            let place = self.inner.place(cell.head.at);
-            cell.head.error = Some(e.at(K::KIND, || place));
+            None if K::KIND == OpKind::Open => self.inner.forget_reset(at),
+            None => {}
         }
         step
     }

@@ -87,6 +87,8 @@ pub(crate) fn walk<K: Kind, S: Stats>(tree: &mut Tree, cell: &mut Cell<K>, step:
                     && !lifecycle
                     && let Some((n, e)) = cx.inner.given_up(plan, K::KIND, at, origin)
                 {
+                    // Nor does it stand before those that wait behind it.
+                    cx.inner.leave_gates(cell.head.id);
                     cell.head.error = Some(e);
                     at = n;
                     break;
@@ -201,8 +203,12 @@ fn tear<K: Kind>(cx: &mut Cx<'_>, cell: &Cell<K>, at: u8) -> bool {
     }
     let failed = &mut cx.inner.rare().failed;
     if !failed.iter().any(|f| f.node == at) {
-        let text = format!("a stopped write left {moved} of {total} bytes of a message sent");
-        let error = Error::new(ErrorKind::BrokenPipe).detail(text);
+        // A connection that broke says so to the writes that follow, too.
+        let broke = cell.head.error.as_ref().map(Error::kind);
+        let broke = broke.filter(|k| !matches!(k, ErrorKind::Cancelled | ErrorKind::TimedOut));
+        let what = if broke.is_some() { "failed" } else { "stopped" };
+        let text = format!("a {what} write left {moved} of {total} bytes of a message sent");
+        let error = Error::new(broke.unwrap_or(ErrorKind::BrokenPipe)).detail(text);
         failed.push(Failed { node: at, error, writes_only: true });
     }
     true

@@ -267,6 +267,8 @@ pub fn d6(bench: &mut Bench) -> Checked {
             pair.near.write(pattern(w.seed, n, much(w))).then(move |r| tell.note(wrote(r).map_err(|(k, _)| k)));
         }
         let more = step(w, i);
+        // A level that reads ahead may have let all of them through by now.
+        let all_through = writes.len() == 3;
         let contact = pair.server.contact().clone();
         let labels: Vec<_> = w.far.levels().filter_map(|l| l.label().map(str::to_owned)).collect();
         let mut hits = 0;
@@ -281,7 +283,8 @@ pub fn d6(bench: &mut Bench) -> Checked {
         let writes: Vec<_> = writes.take().into_iter().map(|r| r.map(drop)).collect();
         for (what, ends) in [("reads", reads), ("writes", writes)] {
             let good = ends.iter().all(|r| matches!(r, Ok(()) | Err(ErrorKind::Reset)));
-            ensure!(good && ends.contains(&Err(ErrorKind::Reset)), "the {what} ended with {ends:?}");
+            let told = ends.contains(&Err(ErrorKind::Reset)) || (what == "writes" && all_through);
+            ensure!(good && told, "the {what} ended with {ends:?}");
         }
         Ok(more)
     })?;
