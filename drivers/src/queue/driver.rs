@@ -182,7 +182,8 @@ impl Queue {
         let line = self.line(cx);
         let full = line.writes() >= line.limits.depth || !line.fits(len);
         if full && !op.may_wait() {
-            let text = format!("{} writes and {} bytes wait", line.writes(), line.queued());
+            let (writes, bytes, l) = (line.writes(), line.queued(), &line.limits);
+            let text = format!("{writes} writes of {} and {bytes} bytes of {} wait", l.depth, l.high);
             self.settle();
             return op.failed(Error::new(ErrorKind::Busy).detail(text));
         }
