@@ -236,3 +236,25 @@ fn a_replaced_write_that_is_stopped_says_how_much_went_or_ends_the_stream() {
     let next = a.write("next").deadline(Duration::from_secs(1)).wait();
     assert!(f.back.n == came || next.is_err(), "{came} bytes came, {} were reported, and the stream goes on", f.back.n);
 }
+
+/// 6. A5: a write that went down in parts succeeds above, though its last part failed below.
+#[test]
+#[cfg(feature = "fault")]
+fn a_write_in_parts_fails_when_its_last_part_failed_with_all_its_bytes_gone() {
+    struct FailsTheSecond(usize);
+    impl Level for FailsTheSecond {
+        fn write_done<'o>(&mut self, _: &mut Cx<'_>, op: Op<'o, Write>) -> Flow<'o> {
+            self.0 += 1;
+            if self.0 == 2 { op.failed(ErrorKind::Unreachable) } else { op.finished() }
+        }
+    }
+    let (_sim, engine) = world(SimConfig::calm());
+    let t = LevelNode::new(tcp::driver());
+    let cuts = xio_drivers::fault::Options::default().with_short_write(1.0);
+    let near = LevelNode::new(xio_drivers::fault::driver())
+        .with_attr(Box::new(cuts))
+        .over(level(Intercepts::WRITE_DONE, || FailsTheSecond(0), t.clone()));
+    let (a, _b) = pair(&engine, near, t, "127.0.0.1:7001");
+    let r = a.write(vec![1; 3000]).wait();
+    assert_eq!(r.map(|d| d.n).map_err(|f| f.kind()), Err(ErrorKind::Unreachable));
+}
