@@ -87,6 +87,7 @@ pub(crate) fn walk<K: Kind, S: Stats>(tree: &mut Tree, cell: &mut Cell<K>, step:
                     && !lifecycle
                     && let Some((n, e)) = cx.inner.given_up(plan, K::KIND, at, origin)
                 {
+                    cx.inner.leave_gate(cell.head.id);
                     cell.head.error = Some(e);
                     at = n;
                     break;
