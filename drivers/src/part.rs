@@ -45,10 +45,15 @@ impl Parts {
         }
         if let Some((n, error)) = self.back.take() {
             if op.moved() + n >= op.len() {
+                // All of it went: a stop comes too late, what failed otherwise has failed.
+                let failed = error.filter(|_| self.stop.is_none());
                 *self = Self::default();
                 over(&mut op);
                 op.take_all();
-                return Next::Answered(op.finished());
+                return Next::Answered(match failed {
+                    Some(e) => op.failed(e),
+                    None => op.finished(),
+                });
             }
             self.error = error;
             if n > 0 {

@@ -236,3 +236,45 @@ fn a_replaced_write_that_is_stopped_says_how_much_went_or_ends_the_stream() {
     let next = a.write("next").deadline(Duration::from_secs(1)).wait();
     assert!(f.back.n == came || next.is_err(), "{came} bytes came, {} were reported, and the stream goes on", f.back.n);
 }
+
+/// 6. A5: a write that went down in parts succeeds above, though its last part failed below.
+#[test]
+#[cfg(feature = "fault")]
+fn a_write_in_parts_fails_when_its_last_part_failed_with_all_its_bytes_gone() {
+    struct FailsTheSecond(usize);
+    impl Level for FailsTheSecond {
+        fn write_done<'o>(&mut self, _: &mut Cx<'_>, op: Op<'o, Write>) -> Flow<'o> {
+            self.0 += 1;
+            if self.0 == 2 { op.failed(ErrorKind::Unreachable) } else { op.finished() }
+        }
+    }
+    let (_sim, engine) = world(SimConfig::calm());
+    let t = LevelNode::new(tcp::driver());
+    let cuts = xio_drivers::fault::Options::default().with_short_write(1.0);
+    let near = LevelNode::new(xio_drivers::fault::driver()).with_attr(Box::new(cuts)).over(level(
+        Intercepts::WRITE_DONE,
+        || FailsTheSecond(0),
+        t.clone(),
+    ));
+    let (a, _b) = pair(&engine, near, t, "127.0.0.1:7001");
+    let r = a.write(vec![1; 3000]).wait();
+    assert_eq!(r.map(|d| d.n).map_err(|f| f.kind()), Err(ErrorKind::Unreachable));
+}
+
+/// 7. A1: of the writes that waited at the gate of a level that was lost, the first kept its place there.
+#[test]
+fn every_write_that_waits_where_a_message_was_torn_ends() {
+    let (sim, engine) = world(SimConfig::calm());
+    let narrow = loop_::Options::default().with_buffer(xio_core::attr::Size(64));
+    let framed = LevelNode::new(frame::driver()).over(LevelNode::new(loop_::driver()).with_attr(Box::new(narrow)));
+    let (a, b) = pair(&engine, framed.clone(), framed, "torn");
+    let told = Arc::new(Mutex::new(Vec::new()));
+    for _ in 0..4 {
+        let tell = told.clone();
+        a.write(vec![1; 200]).then(move |r| tell.lock().unwrap().push(r.map(|d| d.n).map_err(|f| f.kind())));
+    }
+    b.close().abort().wait().unwrap();
+    sim.run(&engine);
+    let lost = Err(ErrorKind::BrokenPipe);
+    assert_eq!(*told.lock().unwrap(), [Err(ErrorKind::Reset), lost, lost, lost]);
+}

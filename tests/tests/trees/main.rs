@@ -4,13 +4,35 @@
 //! programs run over real sockets and pipes, and over the simulated network with its short transfers.
 
 mod fair;
+mod fit;
 mod line;
+mod matrix;
 mod model;
 mod run;
 mod script;
 mod tree;
 
 use proptest::prelude::*;
+use xio_testkit::budget::Budget;
+
+/// What the rules about memory count with.
+#[global_allocator]
+static ALLOCATOR: Budget = Budget::new();
+
+#[test]
+fn every_pair_of_levels_keeps_the_contract_or_is_refused() {
+    matrix::pairs().report("pairs", 80);
+}
+
+#[test]
+fn triples_of_levels_keep_the_contract_or_are_refused() {
+    matrix::triples(false).report("triples", 100);
+}
+
+#[test]
+fn a_tree_binds_if_it_fits_and_is_refused_where_it_does_not() {
+    matrix::drawn(10_000).report("trees", 100);
+}
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 const DEPTH: usize = 8;
 /// Most leaves of a tree.
 const LEAVES: usize = 8;
-const LABELS: [&str; 4] = ["a", "b", "c", "d"];
+pub(crate) const LABELS: [&str; 4] = ["a", "b", "c", "d"];
 
 /// A tree as it is drawn; what cannot be bound of it is left out when it is [built](Tree::new).
 #[derive(Clone, Debug)]
@@ -62,6 +62,9 @@ fn level() -> impl Strategy<Value = &'static str> {
         Just("queue(early, batch=64B, linger=1ms)"),
         Just("frame"),
         Just("frame(header=8)"),
+        Just("rate(limit=10MB/s)"),
+        Just("fault(delay=[1us, 90us])"),
+        Just("fault(short_read=0.5, short_write=0.5)"),
     ]
 }
 
@@ -84,13 +87,18 @@ fn choice() -> impl Strategy<Value = Choice> {
 
 /// A tree with a `pick` near its top.
 pub(crate) fn tree() -> impl Strategy<Value = Tree> {
+    (draft(), any::<bool>()).prop_map(|(draft, borders)| Tree::new(&draft, borders))
+}
+
+/// Such a tree as it comes.
+pub(crate) fn draft() -> impl Strategy<Value = Draft> {
     let leaf = (prop::collection::vec(level(), 0..4), bottom()).prop_map(|(l, b)| Draft::Leaf(l, b));
     let pick = |inner| {
         (prop::collection::vec(level(), 0..3), choice(), prop::collection::vec(inner, 1..4))
             .prop_map(|(l, c, b)| Draft::Pick(l, c, b))
     };
     let below = leaf.prop_recursive(5, 12, 3, pick);
-    (pick(below.boxed()), any::<bool>()).prop_map(|(draft, borders)| Tree::new(&draft, borders))
+    pick(below.boxed())
 }
 
 impl Tree {
@@ -149,7 +157,10 @@ impl Builder {
         let (mut chain, mut borders, mut room) = (Vec::new(), borders, room);
         for l in levels {
             // `frame` makes messages of a stream, and needs one that has an order.
-            let fits = !l.starts_with("frame") || (borders && draft.is_single());
+            let fits = match *l {
+                "frame" | "frame(header=8)" => borders && draft.is_single(),
+                l => !borders || !l.contains("short"),
+            };
             if fits && room > below {
                 borders &= !l.starts_with("frame");
                 chain.push(*l);

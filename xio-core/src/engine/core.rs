@@ -579,8 +579,9 @@ impl Inner {
         }
     }
 
-    /// An op that stands at a gate, or was called through and is not through yet, gives its place up.
-    pub(crate) fn leave_gates(&mut self, id: OpId) {
+    /// An op goes through no gate any more: whoever stood behind it is first.
+    #[cold]
+    pub(crate) fn leave_gate(&mut self, id: OpId) {
         if let Some(q) = self.q.get_mut() {
             q.gates.retain(|(_, _, i)| *i != id);
         }

@@ -69,7 +69,7 @@ impl Tree {
             }
             return;
         }
-        self.inner.leave_gates(id);
+        self.inner.leave_gate(id);
         self.inner.unqueue(id);
         let Some(mut any) = self.inner.take(&self.plan, id) else { return };
         let orderly = self.inner.poisoned.is_none() && any.kind() == OpKind::Close;
@@ -165,7 +165,7 @@ impl Tree {
             }
             State::Gate(node) => {
                 let node = *node;
-                self.inner.leave_gates(id);
+                self.inner.leave_gate(id);
                 self.inner.release_gates(&self.plan, id);
                 self.set_error(id, error);
                 self.ready(id, Step::Leave(node));

@@ -87,8 +87,7 @@ pub(crate) fn walk<K: Kind, S: Stats>(tree: &mut Tree, cell: &mut Cell<K>, step:
                     && !lifecycle
                     && let Some((n, e)) = cx.inner.given_up(plan, K::KIND, at, origin)
                 {
-                    // Nor does it stand before those that wait behind it.
-                    cx.inner.leave_gates(cell.head.id);
+                    cx.inner.leave_gate(cell.head.id);
                     cell.head.error = Some(e);
                     at = n;
                     break;

@@ -46,12 +46,20 @@ impl Guests {
     pub fn take(self, stack: &Stack, server: &Server) -> Checked<(Handle, Vec<Handle>)> {
         let mut came = self.0.came.take();
         ensure!(!came.is_empty(), "a handle opened, and its server accepted nothing");
-        let first = stack.levels().find_map(|l| l.label().map(str::to_owned));
-        let at = first.and_then(|l| server.contact().branch(&l).cloned());
-        let main = came.iter().position(|(local, _)| at.as_ref() == Some(local)).unwrap_or(0);
+        let first = server.contact();
+        let first = first_labels(stack).into_iter().try_fold(first, |c, l| c.branch(l));
+        let main = came.iter().position(|(local, _)| first == Some(local)).unwrap_or(0);
         let (_, main) = came.swap_remove(main);
         Ok((main?, came.into_iter().map(|(_, h)| h).collect::<Result<_, Error>>()?))
     }
+}
+
+/// The labels on the way to the first transport, from the top down.
+fn first_labels(stack: &Stack) -> Vec<&str> {
+    let views: Vec<_> = stack.levels().collect();
+    // In preorder that is as far as each level is the one above the next.
+    let way = (0..views.len()).take_while(|n| views[*n].above() == n.checked_sub(1));
+    way.filter_map(|n| views[n].label()).collect()
 }
 
 impl Drop for Guests {

@@ -45,12 +45,13 @@ fn panics_in_a_callback(w: &World) -> Checked {
     };
     let told = Tell::new();
     let tell = told.clone();
-    near.read(room(50)).then(move |r| tell.note(r.map(|d| d.n).map_err(|f| f.kind())));
+    near.read(room(64)).then(move |r| tell.note(r.map(|d| d.n).map_err(|f| f.kind())));
     // Not by `panic!`: a hook would print a backtrace.
     near.write("x").then(|_| std::panic::resume_unwind(Box::new("a panic of the test")));
     w.run();
     let read = told.take();
-    ensure!(read == [Err(ErrorKind::Panicked)] || read == [Ok(50)], "a read beside the callback ended with {read:?}");
+    // Where nobody has to write anything it was over before.
+    ensure!(matches!(read[..], [Err(ErrorKind::Panicked) | Ok(_)]), "a read beside the callback ended with {read:?}");
     let after = near.write("y").deadline(LONG).wait().map(|d| d.n).map_err(|f| f.kind());
     ensure_eq!(after, Err(ErrorKind::Panicked), "a write after that");
     other.map_or(Ok(()), |pair| exchange(w, &pair, &mut Dice::new(w.seed)))

@@ -147,7 +147,7 @@ pub fn b12(bench: &mut Bench) -> Checked {
                 }
             }
             let (a, b, c) = (told.clone(), told.clone(), told.clone());
-            near.read(room(9)).then(move |r| a.note(("read", r.map(|d| d.n).map_err(|f| (f.kind(), 0)))));
+            near.read(room(64)).then(move |r| a.note(("read", r.map(|d| d.n).map_err(|f| (f.kind(), 0)))));
             near.write(pattern(1, 0, 100)).then(move |r| b.note(("write", wrote(r).map_err(|(k, _)| (k, 0)))));
             near.ready(Direction::Read).then(move |r| c.note(("ready", r.map(|()| 0).map_err(|e| (e.kind(), 0)))));
             count += 2;

@@ -63,6 +63,7 @@ fn arrives(w: &World, from: &Handle, to: &Handle, pieces: Vec<Bytes>, all: &Byte
 pub fn c5(bench: &mut Bench) -> Checked {
     const FILL: u8 = 0xA5;
     bench.needs_peer()?;
+    bench.needs_order()?;
     bench.each(|w| {
         let pair = w.pair()?;
         let mut dice = Dice::new(w.seed);
