@@ -19,7 +19,7 @@ pub static PROOFS: &[(&str, Proof)] = &[
     ("H1", Proof::Driver { make: remembers_each_open, also: &[] }),
     ("H2", Proof::Driver { make: leaves_a_timer_behind, also: &["B6", "E11", "H1"] }),
     ("H4", Proof::Driver { make: tells_what_was_written, also: &[] }),
-    ("H5", Proof::Engine("stats.rs, On::down: count each op twice (`+= 2`)")),
+    ("H5", Proof::Engine { fault: "an op counts twice", also: &[] }),
     ("H6", Proof::Driver { make: goes_on_after_an_error, also: &[] }),
     ("H7", Proof::Driver { make: codes_well_in_company, also: &[] }),
     ("H8", Proof::Driver { make: finds_out_too_late, also: &[] }),
