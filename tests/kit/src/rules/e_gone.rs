@@ -16,12 +16,20 @@ use crate::saboteur;
 use crate::subject::bind;
 use crate::verdict::{Checked, Stop};
 
+/// Where the last of an engine waits to be dropped.
+type Slot = Mutex<Option<Engine>>;
+
+/// Takes it out. It is dropped with the slot free: its drop waits for levels, one of which may stand here.
+fn take(slot: &Slot) -> Option<Engine> {
+    slot.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
 /// Drops an engine when it is closed.
-struct Last(Arc<Mutex<Option<Engine>>>);
+struct Last(Arc<Slot>);
 
 impl Level for Last {
     fn close<'o>(&mut self, _: &mut Cx<'_>, op: Op<'o, Close>) -> Flow<'o> {
-        drop(self.0.lock().unwrap_or_else(PoisonError::into_inner).take());
+        drop(take(&self.0));
         op.pass()
     }
 }
@@ -45,7 +53,7 @@ enum Goes {
 /// See the rule's text.
 pub fn e11(bench: &mut Bench) -> Checked {
     let seed = bench.seeds().first().copied().unwrap_or_default();
-    let slot: Arc<Mutex<Option<Engine>>> = Arc::default();
+    let slot: Arc<Slot> = Arc::default();
     let root = bench.subject().root();
     let keep = slot.clone();
     let stack = bind(saboteur::level(0, Needs::ANY, Intercepts::CLOSE, move || Last(keep.clone()), root))?;
@@ -64,7 +72,7 @@ fn without_engine(
     bench: &Bench,
     stack: &Stack,
     engine: Engine,
-    slot: &Mutex<Option<Engine>>,
+    slot: &Slot,
     goes: Goes,
     own: bool,
 ) -> Checked {
@@ -112,7 +120,7 @@ fn without_engine(
             drop((server, h));
         }
     }
-    drop(slot.lock().unwrap_or_else(PoisonError::into_inner).take());
+    drop(take(slot));
     let want = usize::from(matches!(goes, Goes::Inline | Goes::Turn)) + 1;
     for i in 0..want {
         ended.recv_timeout(STUCK).map_err(|_| Stop::fail(format!("{i} of {want} callbacks came")))?;
