@@ -26,8 +26,8 @@ pub static PROOFS: &[(&str, Proof)] = &[
     ("A5", Proof::Driver { make: hides_an_error, also: &[] }),
     ("A6", Proof::Driver { make: drops_a_wait, also: &[] }),
     ("A7", Proof::Driver { make: sulks_after_a_panic, also: &[] }),
-    ("A8", Proof::Engine { fault: "the last callback comes first", also: &[] }),
-    ("A9", Proof::Engine { fault: "a level does not hear of its own op", also: &[] }),
+    ("A8", Proof::Engine { fault: "the last callback comes first", also: &["B4", "B7", "C10", "D1"] }),
+    ("A9", Proof::Engine { fault: "a level does not hear of its own op", also: &["D3"] }),
     ("A10", Proof::Driver { make: uses_the_scratch_word, also: &[] }),
 ];
 
