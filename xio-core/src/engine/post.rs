@@ -329,9 +329,8 @@ fn call_back(core: &Arc<Core>) {
         let calls = CALLS.get();
         let shared = &core.shared;
         // A turn goes on to other handles and comes back; other threads leave the rest to the next turn.
-        let full = calls >= TURN_CALLS
-            && !shared.stopped.load(Ordering::Acquire)
-            && !planted("callbacks give way to nobody");
+        let full =
+            calls >= TURN_CALLS && !shared.stopped.load(Ordering::Acquire) && !planted("callbacks give way to nobody");
         CALLS.set(calls + 1);
         let mut lane = Lane::enter(core);
         let next = if full { None } else { lane.next_call() };

@@ -8,8 +8,8 @@ use crate::engine::core::{Failed, Phase, Step, Tree};
 use crate::error::{Error, ErrorKind};
 use crate::op::{Act, Cell, IoSlot, Kind, Op, Role};
 use crate::plan::{END, Plan, USER};
-use crate::sync::planted;
 use crate::stats::Stats;
+use crate::sync::planted;
 
 /// How often an op may be sent down again in one go.
 const MOST_TURNS: u32 = 1 << 22;

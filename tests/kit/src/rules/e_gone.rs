@@ -7,11 +7,13 @@ use xio_core::caps::Needs;
 use xio_core::driver::Intercepts;
 use xio_core::op::Close;
 use xio_core::reactor::Sim;
-use xio_core::{Cx, Engine, Flow, Level, Op, Stack};
+use xio_core::{Cx, Engine, ErrorKind, Flow, Level, Op, Stack};
 
-use super::data::room;
+use super::data::{room, transfer, units};
 use super::e_calls::STUCK;
-use crate::bench::{Bench, LONG};
+use crate::bench::{Bench, LONG, unless};
+use crate::child;
+use crate::dice::Dice;
 use crate::saboteur;
 use crate::subject::bind;
 use crate::verdict::{Checked, Stop};
@@ -68,14 +70,7 @@ pub fn e11(bench: &mut Bench) -> Checked {
     Ok(())
 }
 
-fn without_engine(
-    bench: &Bench,
-    stack: &Stack,
-    engine: Engine,
-    slot: &Slot,
-    goes: Goes,
-    own: bool,
-) -> Checked {
+fn without_engine(bench: &Bench, stack: &Stack, engine: Engine, slot: &Slot, goes: Goes, own: bool) -> Checked {
     // Nobody accepts: a link would hold the engine as well.
     let server = match bench.caps().accepts {
         true => Some(engine.listen(stack, bench.subject().contact()).deadline(LONG).wait()?),
@@ -129,11 +124,36 @@ fn without_engine(
     Ok(())
 }
 
-/// A handle does not cross a fork. Only a driver that shares state between processes can notice, and
-/// there is none yet.
+/// A handle does not cross a fork. The child asks for what it can; the parent and its peer notice nothing.
 ///
 /// # Errors
-/// Not applicable.
-pub fn e12(_: &mut Bench) -> Checked {
-    crate::bench::unless("shared_memory=false")
+/// See the rule's text.
+pub fn e12(bench: &mut Bench) -> Checked {
+    if !bench.caps().shared_memory {
+        return unless("shared_memory=false");
+    }
+    bench.needs_peer()?;
+    bench.needs_virtual_time()?;
+    bench.each(|w| {
+        let pair = w.pair()?;
+        let mut dice = Dice::new(w.seed);
+        let data = units(w.seed, 3, 100);
+        transfer(w, &pair.near, &pair.far, &data, &mut dice)?;
+        child::run(STUCK, || {
+            for (near, far) in pair.both_ways() {
+                let wrote = near.write("from the child").deadline(LONG).wait().map(|d| d.n).map_err(|f| f.kind());
+                let read = far.read(room(20)).deadline(LONG).wait().map(|d| d.n).map_err(|f| f.kind());
+                for (what, r) in [("write", wrote), ("read", read)] {
+                    // Whatever the driver says, it says so at once.
+                    let refused = r.is_err_and(|k| k != ErrorKind::TimedOut);
+                    ensure!(refused, "a {what} in the child came to {r:?}");
+                }
+            }
+            Ok(())
+        })?;
+        for (near, far) in pair.both_ways() {
+            transfer(w, near, far, &data, &mut dice).map_err(|s| s.at("after the fork"))?;
+        }
+        Ok(())
+    })
 }

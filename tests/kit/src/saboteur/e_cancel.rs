@@ -25,6 +25,7 @@ pub static PROOFS: &[(&str, Proof)] = &[
     ("E9", Proof::Engine { fault: "callbacks do not wait for each other", also: &[] }),
     ("E10", Proof::Engine { fault: "a callback interrupts another", also: &[] }),
     ("E11", Proof::Engine { fault: "a thread waits for itself", also: &[] }),
+    ("E12", Proof::Driver { make: trusts_a_child, also: &[] }),
 ];
 
 const READS: Intercepts = Intercepts::CONCURRENT_READS;
@@ -103,4 +104,9 @@ fn is_early() -> Subject {
         }
     }
     transform(Needs::STREAM, Intercepts::READ | READS, Early::default)
+}
+
+/// Lets a child process write into the accounts of its parent.
+fn trusts_a_child() -> Subject {
+    Subject::transform(crate::ledger::trusting())
 }
