@@ -12,11 +12,7 @@ static ALLOCATOR: Budget = Budget::new();
 
 /// The system tells of a reset once: whichever op asks first gets `Reset`, what waits beside it in the
 /// same direction or the other gets `Eof` or `BrokenPipe`. Nobody between socket and user keeps it (D6).
-/// A deadline of zero is looked at only after the op has been tried (E5).
-const SOCKETS: &[&str] = &["D6", "E5"];
-
-/// As above, without a socket.
-const CANCELS: &[&str] = &["E5"];
+const SOCKETS: &[&str] = &["D6"];
 
 /// Where several accepts wait at a server of `pick`, each branch is asked for one connection: a link that
 /// goes to a waiting accept does not have its branch asked again (`Server::accept` in pick/server.rs).
@@ -34,13 +30,12 @@ driver_contract!(
 );
 driver_contract!(frame_contract, Subject::transform(frame::driver()).known(SOCKETS));
 driver_contract!(tcp_contract, Subject::transport(tcp::driver(), Contact::new("127.0.0.1:0")).known(SOCKETS));
-driver_contract!(loop_contract, Subject::transport(loop_::driver(), ()).known(CANCELS));
+driver_contract!(loop_contract, Subject::transport(loop_::driver(), ()));
 driver_contract!(
     loop_of_messages,
     Subject::transport(loop_::driver(), ())
         .with_attr(Box::new(loop_::Options::default().with_message(true)))
         .named("loop of messages")
-        .known(CANCELS)
 );
 driver_contract!(void_contract, Subject::transport(void::driver(), ()));
 driver_contract!(pick_contract, Subject::transform(pick::driver()).known(SOCKETS).known(PICK_ACCEPTS));

@@ -163,6 +163,11 @@ impl Waiting {
             && (self.until == Time::NEVER || self.until.since(shared.now()) > PATIENT)
     }
 
+    /// When the caller's time is up.
+    pub(super) const fn until(&self) -> Time {
+        self.until
+    }
+
     /// This thread's bell, fetched when the caller first has to wait.
     pub(super) fn bell(&self) -> &Arc<Bell> {
         self.bell.get_or_init(Bell::mine)

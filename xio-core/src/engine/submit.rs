@@ -15,6 +15,7 @@ use crate::level::Reason;
 use crate::op::{Cell, IoSlot, Kind, OpId};
 use crate::plan::USER;
 use crate::sync::{Arc, planted};
+use crate::time::Time;
 
 /// What became of an op when it was started.
 pub(crate) enum Started<K: Kind> {
@@ -44,7 +45,8 @@ fn go<'a, K: Kind>(
     waiting: Option<&Waiting>,
 ) -> Started<K> {
     cell.head.waits = !no_wait;
-    let refused = cell.head.error.take().or_else(|| lane.refuse::<K>(&cell, no_wait));
+    let until = waiting.map_or(cell.head.deadline, Waiting::until);
+    let refused = cell.head.error.take().or_else(|| lane.refuse::<K>(&cell, until, no_wait));
     if let Some(e) = refused {
         cell.head.error = Some(e.at(K::KIND, || None));
         lane.leave_quiet();
@@ -206,7 +208,7 @@ impl Inner {
 
 impl Tree {
     /// Why an op may not start.
-    fn refuse<K: Kind>(&self, cell: &Cell<K>, no_wait: bool) -> Option<Error> {
+    fn refuse<K: Kind>(&self, cell: &Cell<K>, until: Time, no_wait: bool) -> Option<Error> {
         let inner = &self.inner;
         let wanted = match K::KIND {
             OpKind::Open | OpKind::Listen => Status::Opening,
@@ -230,6 +232,9 @@ impl Tree {
                 return Some(Error::new(ErrorKind::BrokenPipe).detail("the write side was shut down"));
             }
             _ => {}
+        }
+        if until == Time::ZERO && side_of(K::KIND).is_some() {
+            return Some(ErrorKind::TimedOut.into());
         }
         if let Some(rare) = &inner.rare {
             let side = side_of(K::KIND);

@@ -94,6 +94,8 @@ impl<'a> CallBase<'a> {
     #[inline]
     fn until(&self) -> Time {
         match self.deadline {
+            // It is over before it begins, whatever the time is.
+            Some(Duration::ZERO) => Time::ZERO,
             Some(d) => self.core().shared.now() + d,
             None => Time::NEVER,
         }
