@@ -216,6 +216,8 @@ pub(crate) struct Rare {
     /// Ops counted towards the next timed one, and the level whose time runs.
     pub(crate) sample: u32,
     pub(crate) lap: Option<(u8, Time)>,
+    /// Levels whose socket has told of a reset.
+    pub(crate) resets: SmallVec<[u8; 8]>,
 }
 
 /// What one direction of a handle has outstanding.

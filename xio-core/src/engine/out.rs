@@ -108,13 +108,7 @@ impl Tree {
                 if let Some(e) = self.inner.entry(id) {
                     e.state = State::Ready(step);
                 }
-                if let Some(e) = cell.head.error.take() {
-                    if e.kind() == ErrorKind::Panicked {
-                        self.poison_at(cell.head.at);
-                    }
-                    let place = self.inner.place(cell.head.at);
-                    cell.head.error = Some(e.at(K::KIND, || place));
-                }
+                self.book_failure(&mut cell);
                 self.advance(cell, step);
             }
             attempt => {
@@ -137,6 +131,36 @@ impl Tree {
                 self.wait_outside(id, cell, attempt);
             }
         }
+    }
+
+    /// What went wrong with a request is told with its place. A system tells of a reset once, to whichever
+    /// op asks first; here it is told to all that ask the same level afterwards.
+    #[inline]
+    pub(super) fn book_failure<K: Kind>(&mut self, cell: &mut Cell<K>) {
+        if let Some(e) = cell.head.error.take() {
+            cell.head.error = Some(self.told(K::KIND, cell.head.at, e));
+        }
+    }
+
+    #[cold]
+    fn told(&mut self, kind: OpKind, at: u8, e: Error) -> Error {
+        let ends = matches!(e.kind(), ErrorKind::Eof | ErrorKind::BrokenPipe) && side_of(kind).is_some();
+        let e = match e.kind() {
+            ErrorKind::Reset => {
+                let resets = &mut self.inner.rare().resets;
+                if !resets.contains(&at) {
+                    resets.push(at);
+                }
+                e
+            }
+            _ if ends && self.inner.rare.as_ref().is_some_and(|r| r.resets.contains(&at)) => ErrorKind::Reset.into(),
+            _ => e,
+        };
+        if e.kind() == ErrorKind::Panicked {
+            self.poison_at(at);
+        }
+        let place = self.inner.place(at);
+        e.at(kind, || place)
     }
 
     /// An op that cannot go on now waits for its socket or for the pool.

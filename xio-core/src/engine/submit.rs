@@ -326,13 +326,7 @@ impl Tree {
     #[inline]
     fn back<K: Kind>(&mut self, cell: &mut Cell<K>, step: Step) -> Step {
         self.inner.note_progress(K::KIND);
-        if let Some(e) = cell.head.error.take() {
-            if e.kind() == ErrorKind::Panicked {
-                self.poison_at(cell.head.at);
-            }
-            let place = self.inner.place(cell.head.at);
-            cell.head.error = Some(e.at(K::KIND, || place));
-        }
+        self.book_failure(cell);
         step
     }
 
