@@ -86,9 +86,8 @@ impl Level for Mask {
     }
 }
 
-/// What the engine and tcp break for every driver over them stands in `shipped.rs`: D6. E1: a
-/// stopped write whose pieces were replaced says that nothing moved, though part of them is on its way.
-const BROKEN: &[&str] = &["D6", "E1"];
+/// E1: a stopped write whose pieces were replaced says that nothing moved, though part of them is on its way.
+const BROKEN: &[&str] = &["E1"];
 
 driver_contract!(mask, Subject::transform(driver()).known(BROKEN));
 

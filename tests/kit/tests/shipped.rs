@@ -10,26 +10,17 @@ use xio_testkit::{Subject, beds, driver_contract, ledger};
 #[global_allocator]
 static ALLOCATOR: Budget = Budget::new();
 
-/// The system tells of a reset once: whichever op asks first gets `Reset`, what waits beside it in the
-/// same direction or the other gets `Eof` or `BrokenPipe`. Nobody between socket and user keeps it (D6).
-const SOCKETS: &[&str] = &["D6"];
-
 /// Where several accepts wait at a server of `pick`, each branch is asked for one connection: a link that
 /// goes to a waiting accept does not have its branch asked again (`Server::accept` in pick/server.rs).
-const PICK_ACCEPTS: &[&str] = &["G2"];
+/// That a branch was reset one of the reads that wait is told; when none is left the others get `Eof` (D6).
+const PICK: &[&str] = &["D6", "G2"];
 
-driver_contract!(null_contract, Subject::transform(null::driver()).known(SOCKETS));
-driver_contract!(
-    null_over_messages,
-    Subject::transform(null::driver()).over_messages().named("null over messages").known(SOCKETS)
-);
-driver_contract!(queue_contract, Subject::transform(queue::driver()).known(SOCKETS));
-driver_contract!(
-    queue_over_messages,
-    Subject::transform(queue::driver()).over_messages().named("queue over messages").known(SOCKETS)
-);
-driver_contract!(frame_contract, Subject::transform(frame::driver()).known(SOCKETS));
-driver_contract!(tcp_contract, Subject::transport(tcp::driver(), Contact::new("127.0.0.1:0")).known(SOCKETS));
+driver_contract!(null_contract, Subject::transform(null::driver()));
+driver_contract!(null_over_messages, Subject::transform(null::driver()).over_messages().named("null over messages"));
+driver_contract!(queue_contract, Subject::transform(queue::driver()));
+driver_contract!(queue_over_messages, Subject::transform(queue::driver()).over_messages().named("queue over messages"));
+driver_contract!(frame_contract, Subject::transform(frame::driver()));
+driver_contract!(tcp_contract, Subject::transport(tcp::driver(), Contact::new("127.0.0.1:0")));
 driver_contract!(loop_contract, Subject::transport(loop_::driver(), ()));
 driver_contract!(
     loop_of_messages,
@@ -38,10 +29,10 @@ driver_contract!(
         .named("loop of messages")
 );
 driver_contract!(void_contract, Subject::transport(void::driver(), ()));
-driver_contract!(pick_contract, Subject::transform(pick::driver()).known(SOCKETS).known(PICK_ACCEPTS));
+driver_contract!(pick_contract, Subject::transform(pick::driver()).known(PICK));
 driver_contract!(
     pick_over_messages,
-    Subject::transform(pick::driver()).over_messages().named("pick over messages").known(SOCKETS).known(PICK_ACCEPTS)
+    Subject::transform(pick::driver()).over_messages().named("pick over messages").known(PICK)
 );
 
 fn tcp_level() -> LevelNode {
@@ -55,9 +46,8 @@ driver_contract!(
             .over(LevelNode::new(queue::driver()).over(LevelNode::new(frame::driver()).over(tcp_level())))
     )
     .at(Contact::new("127.0.0.1:0"))
-    .known(SOCKETS)
 );
 
-driver_contract!(datagrams, Subject::transform(beds::dgram()).known(SOCKETS));
+driver_contract!(datagrams, Subject::transform(beds::dgram()));
 
-driver_contract!(shared_memory, Subject::transform(ledger::ledger()).known(SOCKETS));
+driver_contract!(shared_memory, Subject::transform(ledger::ledger()));

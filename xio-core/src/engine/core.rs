@@ -579,6 +579,14 @@ impl Inner {
         }
     }
 
+    /// An op goes away from the gate that it stands at, if any: those behind it move up.
+    #[cold]
+    pub(crate) fn leave_gate(&mut self, id: OpId) {
+        if let Some(q) = self.q.get_mut() {
+            q.gates.retain(|(_, _, i)| *i != id);
+        }
+    }
+
     /// Has the first waiter of each open gate run. It keeps its place until it is through, so that
     /// nobody gets in before it.
     pub(crate) fn open_gates(&mut self, plan: &Plan) {

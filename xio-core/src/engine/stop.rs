@@ -69,9 +69,7 @@ impl Tree {
             }
             return;
         }
-        if let Some(q) = self.inner.q.get_mut() {
-            q.gates.retain(|(_, _, i)| *i != id);
-        }
+        self.inner.leave_gate(id);
         self.inner.unqueue(id);
         let Some(mut any) = self.inner.take(&self.plan, id) else { return };
         let orderly = self.inner.poisoned.is_none() && any.kind() == OpKind::Close;
@@ -174,9 +172,7 @@ impl Tree {
             }
             State::Gate(node) => {
                 let node = *node;
-                if let Some(q) = self.inner.q.get_mut() {
-                    q.gates.retain(|(_, _, i)| *i != id);
-                }
+                self.inner.leave_gate(id);
                 self.inner.release_gates(&self.plan, id);
                 self.set_error(id, error);
                 self.ready(id, Step::Leave(node));

@@ -88,6 +88,7 @@ pub(crate) fn walk<K: Kind, S: Stats>(tree: &mut Tree, cell: &mut Cell<K>, step:
                     && !lifecycle
                     && let Some((n, e)) = cx.inner.given_up(plan, K::KIND, at, origin)
                 {
+                    cx.inner.leave_gate(cell.head.id);
                     cell.head.error = Some(e);
                     at = n;
                     break;
@@ -203,7 +204,9 @@ fn tear<K: Kind>(cx: &mut Cx<'_>, cell: &Cell<K>, at: u8) -> bool {
     let failed = &mut cx.inner.rare().failed;
     if !failed.iter().any(|f| f.node == at) {
         let text = format!("a stopped write left {moved} of {total} bytes of a message sent");
-        let error = Error::new(ErrorKind::BrokenPipe).detail(text);
+        // Who comes later hears of a reset as well.
+        let reset = cell.head.error.as_ref().is_some_and(|e| e.kind() == ErrorKind::Reset);
+        let error = Error::new(if reset { ErrorKind::Reset } else { ErrorKind::BrokenPipe }).detail(text);
         failed.push(Failed { node: at, error, writes_only: true });
     }
     true
