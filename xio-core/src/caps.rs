@@ -69,6 +69,8 @@ pub struct Caps {
     pub connects: bool,
     /// After an end of stream more bytes may come (a growing file, a terminal).
     pub eof_resets: bool,
+    /// State of a handle lies where other processes reach it: a handle that crossed a fork is refused.
+    pub shared_memory: bool,
 }
 
 impl Caps {
@@ -85,6 +87,7 @@ impl Caps {
             accepts: true,
             connects: true,
             eof_resets: false,
+            shared_memory: false,
         }
     }
 
@@ -122,6 +125,7 @@ impl Caps {
             out.accepts &= c.accepts;
             out.connects &= c.connects;
             out.eof_resets |= c.eof_resets;
+            out.shared_memory |= c.shared_memory;
             out.max_message = match (out.max_message, c.max_message) {
                 (Some(a), Some(b)) => Some(a.min(b)),
                 (a, b) => a.or(b),
@@ -143,6 +147,7 @@ impl fmt::Display for Caps {
             (self.accepts, "accepts"),
             (self.connects, "connects"),
             (self.eof_resets, "eof-resets"),
+            (self.shared_memory, "shared-memory"),
         ];
         for (_, name) in flags.iter().filter(|(on, _)| *on) {
             write!(f, ", {name}")?;

@@ -193,25 +193,25 @@ impl Frame {
         op.pass_take(lacks.min(AHEAD), lacks.max(AHEAD))
     }
 
-    /// Puts received chunks behind what is left.
-    fn keep(&mut self, chunks: impl IntoIterator<Item = Chunk>) {
+    /// Puts received chunks behind what is left. Where there is no memory for them no border is found again.
+    fn keep(&mut self, chunks: impl IntoIterator<Item = Chunk>) -> Result<(), Error> {
         for c in chunks {
             let bytes = c.into_bytes();
             if self.left.is_empty() {
                 self.left = bytes;
-            } else {
-                let mut all = match std::mem::take(&mut self.left).try_into_mut() {
-                    Ok(own) => own,
-                    Err(shared) => {
-                        let mut own = BytesMut::with_capacity(shared.len() + bytes.len());
-                        own.extend_from_slice(&shared);
-                        own
-                    }
-                };
-                all.extend_from_slice(&bytes);
-                self.left = all.freeze();
+                continue;
+            }
+            match joined(std::mem::take(&mut self.left), &bytes) {
+                Some(all) => self.left = all,
+                None => {
+                    let text = format!("no memory for a message of {} bytes", self.need().unwrap_or_default());
+                    let e = Error::new(ErrorKind::Exhausted).detail(text);
+                    self.stop = Some(Box::new(Stop::Dead(e.clone())));
+                    return Err(e);
+                }
             }
         }
+        Ok(())
     }
 }
 
@@ -247,7 +247,9 @@ impl Level for Frame {
             let had = op.got();
             self.left = op.take_back(had);
         } else {
-            self.keep(below.chunks);
+            if let Err(e) = self.keep(below.chunks) {
+                return op.failed(e);
+            }
         }
         match error {
             None => self.go(op),
@@ -294,6 +296,26 @@ impl Level for Frame {
         let there = self.stop.is_some() || self.header().is_err() || self.need().is_some_and(|n| self.left.len() >= n);
         if reads && there { op.finished() } else { op.pass() }
     }
+}
+
+/// Bytes behind others, in their memory where that is large enough; `None` where there is none to be had.
+fn joined(left: Bytes, more: &[u8]) -> Option<Bytes> {
+    let (old, need) = (left.len(), left.len() + more.len());
+    let mut all = match left.try_into_mut() {
+        Ok(own) if own.capacity() >= need => own,
+        // Only a `Vec` can try. Twice as much, so that many parts are not copied again for each.
+        other => {
+            let mut run = Vec::new();
+            run.try_reserve_exact(need.max(2 * old)).ok()?;
+            match &other {
+                Ok(own) => run.extend_from_slice(own),
+                Err(shared) => run.extend_from_slice(shared),
+            }
+            Bytes::from(run).try_into_mut().ok()?
+        }
+    };
+    all.extend_from_slice(more);
+    Some(all.freeze())
 }
 
 impl Frame {

@@ -59,9 +59,18 @@ impl xio_core::Driver for Driver {
     fn level(&self, attr: &dyn Attr, _: Role) -> Result<Box<dyn Level>, Error> {
         let o = options::<Options>(attr);
         let size = usize::try_from(o.size.0).unwrap_or(usize::MAX);
-        let message = o.message.then(|| Bytes::from(vec![0; size]));
+        let message = if o.message { Some(zeros(size)?) } else { None };
         Ok(Box::new(Void { message }))
     }
+}
+
+/// So many bytes; the user says how many, so there may be no memory for them.
+fn zeros(size: usize) -> Result<Bytes, Error> {
+    let mut bytes = Vec::new();
+    let none = |_| Error::new(ErrorKind::Exhausted).detail(format!("no memory for messages of {size} bytes"));
+    bytes.try_reserve_exact(size).map_err(none)?;
+    bytes.resize(size, 0);
+    Ok(bytes.into())
 }
 
 struct Void {
@@ -99,5 +108,16 @@ impl Level for Void {
 
     fn accept<'o>(&mut self, _: &mut Cx<'_>, op: Op<'o, Accept>) -> Flow<'o> {
         op.failed(Error::new(ErrorKind::Unsupported).detail("nobody ever connects to `void`"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_that_no_memory_holds_are_refused() {
+        assert_eq!(zeros(usize::MAX).unwrap_err().kind(), ErrorKind::Exhausted);
+        assert_eq!(zeros(3).unwrap(), [0; 3][..]);
     }
 }

@@ -3,7 +3,7 @@
 use xio_core::{Contact, LevelNode};
 use xio_drivers::{frame, loop_, null, pick, queue, tcp, void};
 use xio_testkit::budget::Budget;
-use xio_testkit::{Subject, beds, driver_contract};
+use xio_testkit::{Subject, beds, driver_contract, ledger};
 
 /// What the rules about memory count with.
 #[global_allocator]
@@ -40,3 +40,5 @@ driver_contract!(
 );
 
 driver_contract!(datagrams, Subject::transform(beds::dgram()));
+
+driver_contract!(shared_memory, Subject::transform(ledger::ledger()));

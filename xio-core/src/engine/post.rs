@@ -12,7 +12,7 @@ use crate::engine::out::Turn;
 use crate::engine::shared::Shared;
 use crate::error::{Error, ErrorKind};
 use crate::op::OpId;
-use crate::sync::{Arc, MutexGuard, Ordering, planted, thread_local};
+use crate::sync::{Arc, MutexGuard, Ordering, locked, planted, thread_local};
 
 /// Callbacks run in one go, before other handles have their turn.
 const TURN_CALLS: usize = 256;
@@ -59,6 +59,7 @@ impl<'a> Lane<'a> {
     pub(crate) fn enter(core: &'a Arc<Core>) -> Self {
         // A level that called its own handle would wait for itself.
         assert!(!IN_LANE.get(), "a thread takes one handle's lock at a time");
+        let _ = locked("a callback runs under a lock");
         let tree = core.lock();
         IN_LANE.set(true);
         Self { core, tree }
@@ -115,7 +116,8 @@ impl<'a> Lane<'a> {
         }
         let signals = self.tree.inner.q.get_mut().map(|q| std::mem::take(&mut q.signals)).unwrap_or_default();
         let garbage = self.tree.inner.q.get_mut().map(|q| std::mem::take(&mut q.garbage)).unwrap_or_default();
-        let calls = !self.tree.inner.calling && self.tree.inner.has_calls();
+        let waits = self.tree.inner.calling && !planted("callbacks do not wait for each other");
+        let calls = !waits && self.tree.inner.has_calls();
         drop(self);
         for s in signals {
             match s {
@@ -130,7 +132,9 @@ impl<'a> Lane<'a> {
         }
         discard(garbage);
         core.shared.note_timers();
-        if calls {
+        if calls && CALLING.get() && planted("a callback interrupts another") {
+            call_back(core);
+        } else if calls {
             CALLERS.with_borrow_mut(|c| c.push_back(core.clone()));
         }
         settle();
@@ -325,7 +329,8 @@ fn call_back(core: &Arc<Core>) {
         let calls = CALLS.get();
         let shared = &core.shared;
         // A turn goes on to other handles and comes back; other threads leave the rest to the next turn.
-        let full = calls >= TURN_CALLS && !shared.stopped.load(Ordering::Acquire);
+        let full =
+            calls >= TURN_CALLS && !shared.stopped.load(Ordering::Acquire) && !planted("callbacks give way to nobody");
         CALLS.set(calls + 1);
         let mut lane = Lane::enter(core);
         let next = if full { None } else { lane.next_call() };
@@ -338,6 +343,7 @@ fn call_back(core: &Arc<Core>) {
             shared.inject(core.clone());
         }
         let Some(call) = next else { return };
+        let _locked = locked("a callback runs under a lock");
         if std::panic::catch_unwind(std::panic::AssertUnwindSafe(call)).is_err() {
             let mut lane = Lane::enter(core);
             lane.poison(Error::new(ErrorKind::Panicked).detail("a callback panicked"));

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use crate::cx::{Cx, Event};
 use crate::driver::OpKind;
 use crate::engine::cells;
-use crate::engine::core::{Core, Early, Entry, Inbox, Inner, State, Status, Step, Task, Tree};
+use crate::engine::core::{Core, Early, Entry, Inbox, Inner, Queues, State, Status, Step, Task, Tree};
 use crate::engine::end::End;
 use crate::engine::post::post;
 use crate::engine::walk::{Stop, walk};
@@ -15,7 +15,7 @@ use crate::io::IoDone;
 use crate::op::{AnyCell, Cell, IoSlot, Kind, OpId, Role, with_cell};
 use crate::plan::USER;
 use crate::stats;
-use crate::sync::Arc;
+use crate::sync::{Arc, planted};
 
 impl Tree {
     /// Works the run queue off.
@@ -422,7 +422,9 @@ impl Tree {
 
     /// What to run for the user next, with no lock held.
     pub(crate) fn next_call(&mut self) -> Option<Box<dyn FnOnce()>> {
-        if let Some(any) = self.inner.q.get_mut().and_then(|q| q.calls.pop_front()) {
+        let last = planted("the last callback comes first");
+        let next = |q: &mut Queues| if last { q.calls.pop_back() } else { q.calls.pop_front() };
+        if let Some(any) = self.inner.q.get_mut().and_then(next) {
             return Some(with_cell!(any, c => call_of(c)));
         }
         let rare = self.inner.rare.as_mut()?;

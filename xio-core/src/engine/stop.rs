@@ -117,19 +117,26 @@ impl Tree {
     }
 
     /// Stops an op for somebody who no longer wants it.
-    pub(crate) fn cancel(&mut self, id: OpId, reason: Reason) {
+    pub(crate) fn cancel(&mut self, mut id: OpId, reason: Reason) {
+        if planted("a cancel knows the place alone") {
+            id.generation = self.inner.ops.get(id.slot as usize).map_or(0, |e| e.generation);
+        }
         let Some(entry) = self.inner.entry(id) else { return };
         if matches!(entry.kind, OpKind::Close) {
             if reason == Reason::TimedOut {
-                self.force_close(id);
+                return self.force_close(id);
             }
-            return;
+            if !planted("a close can be cancelled") {
+                return;
+            }
         }
         if entry.recalled {
             entry.more().withdrawn = Some(reason);
         }
         // A level that keeps its op is asked once.
-        let asked = entry.cancel.replace(reason).is_some() && matches!(entry.state, State::Held(_));
+        let asked = entry.cancel.replace(reason).is_some()
+            && matches!(entry.state, State::Held(_))
+            && !planted("a level is asked again");
         if !asked && !planted("a cancel stops nothing") {
             self.pursue(id, reason);
         }

@@ -9,6 +9,7 @@ use crate::error::{Error, ErrorKind};
 use crate::op::{Act, Cell, IoSlot, Kind, Op, Role};
 use crate::plan::{END, Plan, USER};
 use crate::stats::Stats;
+use crate::sync::planted;
 
 /// How often an op may be sent down again in one go.
 const MOST_TURNS: u32 = 1 << 22;
@@ -308,6 +309,9 @@ fn settle<K: Kind>(cx: &Cx<'_>, cell: &mut Cell<K>, node: u8) -> Settled {
 fn own<K: Kind>(levels: &mut [Box<dyn crate::level::Level>], cx: &mut Cx<'_>, cell: &mut Cell<K>, node: u8) -> Next {
     if cell.head.role == Role::Unwind {
         return Next::Leave(node);
+    }
+    if planted("a level does not hear of its own op") {
+        return Next::Stop(Stop::Freed);
     }
     cx.node = node;
     K::come_up(&mut cell.body, node);

@@ -12,14 +12,28 @@ mod real {
 
     pub(crate) use crossbeam::queue::SegQueue as Queue;
     pub(crate) use parking_lot::{Condvar, Mutex, MutexGuard};
+}
 
-    /// Whether a fault of this name is planted, for the proof that a model finds it. Only ever in models.
+#[cfg(any(loom, shuttle, planted))]
+#[path = "planted.rs"]
+mod faults;
+
+#[cfg(not(any(loom, shuttle, planted)))]
+mod faults {
+    /// Whether a fault of this name is planted, for the proof that it is found. Never in a build for use.
     #[inline(always)]
     pub(crate) const fn planted(_: &str) -> bool {
         false
     }
+
+    /// A lock that is taken where this fault is planted.
+    #[inline(always)]
+    pub(crate) const fn locked(_: &str) -> Option<()> {
+        None
+    }
 }
 
+pub(crate) use self::faults::{locked, planted};
 #[cfg(any(loom, shuttle))]
 pub(crate) use self::modelled::*;
 #[cfg(not(any(loom, shuttle)))]

@@ -4,7 +4,6 @@
 
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
-use std::sync::LazyLock;
 use std::time::Duration;
 
 #[cfg(loom)]
@@ -13,13 +12,6 @@ use loom as model;
 use shuttle as model;
 
 use model::sync as locks;
-
-/// Whether a fault of this name is planted: that is what the environment says, since a process that has a
-/// fault is good for nothing else.
-pub(crate) fn planted(name: &str) -> bool {
-    static PLANTED: LazyLock<Option<String>> = LazyLock::new(|| std::env::var("XIO_PLANTED").ok());
-    PLANTED.as_deref() == Some(name)
-}
 
 /// As parking_lot's.
 pub(crate) struct Mutex<T>(locks::Mutex<T>);

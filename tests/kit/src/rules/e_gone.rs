@@ -7,21 +7,31 @@ use xio_core::caps::Needs;
 use xio_core::driver::Intercepts;
 use xio_core::op::Close;
 use xio_core::reactor::Sim;
-use xio_core::{Cx, Engine, Flow, Level, Op, Stack};
+use xio_core::{Cx, Engine, ErrorKind, Flow, Level, Op, Stack};
 
-use super::data::room;
+use super::data::{room, transfer, units};
 use super::e_calls::STUCK;
-use crate::bench::{Bench, LONG};
+use crate::bench::{Bench, LONG, unless};
+use crate::child;
+use crate::dice::Dice;
 use crate::saboteur;
 use crate::subject::bind;
 use crate::verdict::{Checked, Stop};
 
+/// Where the last of an engine waits to be dropped.
+type Slot = Mutex<Option<Engine>>;
+
+/// Takes it out. It is dropped with the slot free: its drop waits for levels, one of which may stand here.
+fn take(slot: &Slot) -> Option<Engine> {
+    slot.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
 /// Drops an engine when it is closed.
-struct Last(Arc<Mutex<Option<Engine>>>);
+struct Last(Arc<Slot>);
 
 impl Level for Last {
     fn close<'o>(&mut self, _: &mut Cx<'_>, op: Op<'o, Close>) -> Flow<'o> {
-        drop(self.0.lock().unwrap_or_else(PoisonError::into_inner).take());
+        drop(take(&self.0));
         op.pass()
     }
 }
@@ -45,7 +55,7 @@ enum Goes {
 /// See the rule's text.
 pub fn e11(bench: &mut Bench) -> Checked {
     let seed = bench.seeds().first().copied().unwrap_or_default();
-    let slot: Arc<Mutex<Option<Engine>>> = Arc::default();
+    let slot: Arc<Slot> = Arc::default();
     let root = bench.subject().root();
     let keep = slot.clone();
     let stack = bind(saboteur::level(0, Needs::ANY, Intercepts::CLOSE, move || Last(keep.clone()), root))?;
@@ -60,14 +70,7 @@ pub fn e11(bench: &mut Bench) -> Checked {
     Ok(())
 }
 
-fn without_engine(
-    bench: &Bench,
-    stack: &Stack,
-    engine: Engine,
-    slot: &Mutex<Option<Engine>>,
-    goes: Goes,
-    own: bool,
-) -> Checked {
+fn without_engine(bench: &Bench, stack: &Stack, engine: Engine, slot: &Slot, goes: Goes, own: bool) -> Checked {
     // Nobody accepts: a link would hold the engine as well.
     let server = match bench.caps().accepts {
         true => Some(engine.listen(stack, bench.subject().contact()).deadline(LONG).wait()?),
@@ -112,7 +115,7 @@ fn without_engine(
             drop((server, h));
         }
     }
-    drop(slot.lock().unwrap_or_else(PoisonError::into_inner).take());
+    drop(take(slot));
     let want = usize::from(matches!(goes, Goes::Inline | Goes::Turn)) + 1;
     for i in 0..want {
         ended.recv_timeout(STUCK).map_err(|_| Stop::fail(format!("{i} of {want} callbacks came")))?;
@@ -121,11 +124,36 @@ fn without_engine(
     Ok(())
 }
 
-/// A handle does not cross a fork. Only a driver that shares state between processes can notice, and
-/// there is none yet.
+/// A handle does not cross a fork. The child asks for what it can; the parent and its peer notice nothing.
 ///
 /// # Errors
-/// Not applicable.
-pub fn e12(_: &mut Bench) -> Checked {
-    crate::bench::unless("shared_memory=false")
+/// See the rule's text.
+pub fn e12(bench: &mut Bench) -> Checked {
+    if !bench.caps().shared_memory {
+        return unless("shared_memory=false");
+    }
+    bench.needs_peer()?;
+    bench.needs_virtual_time()?;
+    bench.each(|w| {
+        let pair = w.pair()?;
+        let mut dice = Dice::new(w.seed);
+        let data = units(w.seed, 3, 100);
+        transfer(w, &pair.near, &pair.far, &data, &mut dice)?;
+        child::run(STUCK, || {
+            for (near, far) in pair.both_ways() {
+                let wrote = near.write("from the child").deadline(LONG).wait().map(|d| d.n).map_err(|f| f.kind());
+                let read = far.read(room(20)).deadline(LONG).wait().map(|d| d.n).map_err(|f| f.kind());
+                for (what, r) in [("write", wrote), ("read", read)] {
+                    // Whatever the driver says, it says so at once.
+                    let refused = r.is_err_and(|k| k != ErrorKind::TimedOut);
+                    ensure!(refused, "a {what} in the child came to {r:?}");
+                }
+            }
+            Ok(())
+        })?;
+        for (near, far) in pair.both_ways() {
+            transfer(w, near, far, &data, &mut dice).map_err(|s| s.at("after the fork"))?;
+        }
+        Ok(())
+    })
 }

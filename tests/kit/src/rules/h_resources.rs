@@ -23,7 +23,7 @@ const TIDY: Duration = Duration::from_secs(30);
 /// What every payload of these rules is made of.
 const PAYLOAD: &str = "a-secret-of-the-user-";
 
-fn needs_budget() -> Checked {
+pub(super) fn needs_budget() -> Checked {
     if budget::installed() { Ok(()) } else { unless("no counting allocator") }
 }
 

@@ -39,6 +39,7 @@ pub mod g_links;
 pub mod g_server;
 pub mod h_bytes;
 pub mod h_compose;
+pub mod h_memory;
 pub mod h_resources;
 pub mod mixed;
 pub mod tag;
@@ -151,6 +152,7 @@ macro_rules! __each_rule {
             // H
             "H1" h01_memory_is_bounded_and_comes_back $crate::rules::h_resources::h1;
             "H2" h02_no_descriptor_thread_or_timer_is_left $crate::rules::h_resources::h2;
+            "H3" h03_running_out_of_memory_is_an_error $crate::rules::h_memory::h3;
             "H4" h04_an_error_says_what_happened_and_no_more $crate::rules::h_resources::h4;
             "H5" h05_ops_are_accounted_for $crate::rules::h_resources::h5;
             "H6" h06_hostile_bytes_do_no_harm $crate::rules::h_bytes::h6;

@@ -26,8 +26,8 @@ pub static PROOFS: &[(&str, Proof)] = &[
     ("A5", Proof::Driver { make: hides_an_error, also: &[] }),
     ("A6", Proof::Driver { make: drops_a_wait, also: &[] }),
     ("A7", Proof::Driver { make: sulks_after_a_panic, also: &[] }),
-    ("A8", Proof::Engine("engine/run.rs, Tree::next_call: take the last of `calls` instead of the first")),
-    ("A9", Proof::Engine("engine/stop.rs, Inner::quiet and Inner::quiet_own: leave out the ops that levels made")),
+    ("A8", Proof::Engine { fault: "the last callback comes first", also: &["B4", "B7", "C10", "D1"] }),
+    ("A9", Proof::Engine { fault: "a level does not hear of its own op", also: &["D3"] }),
     ("A10", Proof::Driver { make: uses_the_scratch_word, also: &[] }),
 ];
 

@@ -23,12 +23,12 @@ pub static PROOFS: &[(&str, Proof)] = &[
     ("B4", Proof::Driver { make: keeps_cancelled_reads, also: &[] }),
     ("B5", Proof::Driver { make: remembers_the_last_write, also: &[] }),
     ("B6", Proof::Driver { make: closes_not_after_a_read, also: &[] }),
-    ("B7", Proof::Engine("engine/stop.rs, Tree::cancel: leave out the early return for `OpKind::Close`")),
+    ("B7", Proof::Engine { fault: "a close can be cancelled", also: &[] }),
     ("B8", Proof::Driver { make: remembers_failed_writes, also: &[] }),
     ("B9", Proof::Driver { make: keeps_a_cancelled_open, also: &[] }),
     ("B10", Proof::Driver { make: closes_gently, also: &[] }),
     ("B11", Proof::Driver { make: bears_a_grudge, also: &[] }),
-    ("B12", Proof::Engine("engine/mod.rs, Shared::stop: do not call `poison`")),
+    ("B12", Proof::Engine { fault: "a stop ends no op", also: &[] }),
 ];
 
 /// Says that it is open though what is below is not.

@@ -16,7 +16,7 @@ use crate::Subject;
 pub static PROOFS: &[(&str, Proof)] = &[
     ("C1", Proof::Driver { make: flips_a_bit, also: &[] }),
     ("C2", Proof::Driver { make: hides_that_it_is_late, also: &[] }),
-    ("C3", Proof::Engine("handle.rs, ready_read: leave out the check of `wait_for` against the room")),
+    ("C3", Proof::Engine { fault: "a read may wait for more than fits", also: &[] }),
     ("C4", Proof::Driver { make: takes_some_pieces, also: &[] }),
     ("C5", Proof::Driver { make: scribbles, also: &[] }),
     ("C6", Proof::Driver { make: says_that_all_went, also: &["E1"] }),
@@ -25,7 +25,7 @@ pub static PROOFS: &[(&str, Proof)] = &[
     ("C9", Proof::Driver { make: keeps_the_rest_of_a_datagram, also: &[] }),
     ("C10", Proof::Driver { make: serves_the_last_first, also: &[] }),
     ("C11", Proof::Driver { make: takes_whatever_comes, also: &[] }),
-    ("C12", Proof::Engine("engine/post.rs, call_back: leave out `full`")),
+    ("C12", Proof::Engine { fault: "callbacks give way to nobody", also: &[] }),
     ("C13", Proof::Driver { make: writes_or_reads, also: &[] }),
     ("C14", Proof::Driver { make: stumbles_over_single_bytes, also: &[] }),
     ("C15", Proof::Driver { make: loses_the_rest_of_a_message, also: &[] }),

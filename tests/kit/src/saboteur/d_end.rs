@@ -12,7 +12,7 @@ use crate::Subject;
 /// The proofs of this group.
 pub static PROOFS: &[(&str, Proof)] = &[
     ("D1", Proof::Driver { make: ends_for_one_reader, also: &[] }),
-    ("D2", Proof::Engine("engine/submit.rs, the check before a submit: do not ask `inner.eof`")),
+    ("D2", Proof::Engine { fault: "an end is forgotten", also: &[] }),
     ("D3", Proof::Driver { make: sees_the_end_alone, also: &[] }),
     ("D4", Proof::Driver { make: ends_cleanly_anyhow, also: &[] }),
     ("D5", Proof::Driver { make: ends_its_reads_too, also: &[] }),

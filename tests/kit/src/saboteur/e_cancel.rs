@@ -16,16 +16,16 @@ use crate::Subject;
 pub static PROOFS: &[(&str, Proof)] = &[
     ("E1", Proof::Driver { make: hides_a_cancel, also: &[] }),
     ("E2", Proof::Driver { make: loses_what_came_before_a_cancel, also: &[] }),
-    ("E3", Proof::Engine("engine/core.rs, Inner::entry: do not compare the generations")),
-    ("E4", Proof::Engine("engine/stop.rs, Tree::pursue: ask a level again that said `Keep` (as it stands today)")),
+    ("E3", Proof::Engine { fault: "a cancel knows the place alone", also: &[] }),
+    ("E4", Proof::Engine { fault: "a level is asked again", also: &[] }),
     ("E5", Proof::Driver { make: takes_late_for_cancelled, also: &[] }),
     ("E6", Proof::Driver { make: is_early, also: &[] }),
-    ("E7", Proof::Engine("engine/mod.rs, may_block: always `Ok`")),
-    ("E8", Proof::Engine("engine/post.rs, call_back: call while the lane is held")),
-    ("E9", Proof::Engine("engine/post.rs, call_back: do not look at `calling`")),
-    ("E10", Proof::Engine("engine/post.rs, Lane::leave: `call_back` at once, not through `CALLERS`")),
-    ("E11", Proof::Engine("engine/mod.rs, drop of Owner: join the thread also where it is this one")),
-    ("E12", Proof::Engine("rules/e_gone.rs, e12: applies to no driver yet; the first that shares memory writes it")),
+    ("E7", Proof::Engine { fault: "a callback may wait", also: &[] }),
+    ("E8", Proof::Engine { fault: "a callback runs under a lock", also: &[] }),
+    ("E9", Proof::Engine { fault: "callbacks do not wait for each other", also: &[] }),
+    ("E10", Proof::Engine { fault: "a callback interrupts another", also: &[] }),
+    ("E11", Proof::Engine { fault: "a thread waits for itself", also: &[] }),
+    ("E12", Proof::Driver { make: trusts_a_child, also: &[] }),
 ];
 
 const READS: Intercepts = Intercepts::CONCURRENT_READS;
@@ -104,4 +104,9 @@ fn is_early() -> Subject {
         }
     }
     transform(Needs::STREAM, Intercepts::READ | READS, Early::default)
+}
+
+/// Lets a child process write into the accounts of its parent.
+fn trusts_a_child() -> Subject {
+    Subject::transform(crate::ledger::trusting())
 }

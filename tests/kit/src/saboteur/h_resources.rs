@@ -18,8 +18,9 @@ use crate::Subject;
 pub static PROOFS: &[(&str, Proof)] = &[
     ("H1", Proof::Driver { make: remembers_each_open, also: &[] }),
     ("H2", Proof::Driver { make: leaves_a_timer_behind, also: &["B6", "E11", "H1"] }),
+    ("H3", Proof::Driver { make: joins_what_it_writes, also: &[] }),
     ("H4", Proof::Driver { make: tells_what_was_written, also: &[] }),
-    ("H5", Proof::Engine("stats.rs, On::down: count each op twice (`+= 2`)")),
+    ("H5", Proof::Engine { fault: "an op counts twice", also: &[] }),
     ("H6", Proof::Driver { make: goes_on_after_an_error, also: &[] }),
     ("H7", Proof::Driver { make: codes_well_in_company, also: &[] }),
     ("H8", Proof::Driver { make: finds_out_too_late, also: &[] }),
@@ -165,4 +166,18 @@ fn codes_well_in_company() -> Subject {
         alive.fetch_add(1, Ordering::Relaxed);
         Codes(alive.clone())
     })
+}
+
+/// Joins the pieces of each write, however much that is.
+fn joins_what_it_writes() -> Subject {
+    struct Joins;
+    impl Level for Joins {
+        fn write<'o>(&mut self, _: &mut Cx<'_>, op: Op<'o, Write>) -> Flow<'o> {
+            let mut run = Vec::with_capacity(op.len());
+            op.pieces().iter().for_each(|p| run.extend_from_slice(p));
+            drop(std::hint::black_box(run));
+            op.pass()
+        }
+    }
+    transform(Needs::STREAM, Intercepts::WRITE | Intercepts::CONCURRENT_WRITES, || Joins)
 }

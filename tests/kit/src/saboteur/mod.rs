@@ -33,8 +33,13 @@ pub enum Proof {
     },
     /// Code that breaks it does not compile: the doctests of this item.
     CompileFail(&'static str),
-    /// Only a broken engine breaks it: what to change, and where.
-    Engine(&'static str),
+    /// Only a broken engine breaks it.
+    Engine {
+        /// The fault, as it is planted in an engine that is built with `--cfg planted`.
+        fault: &'static str,
+        /// Rules that are broken with it.
+        also: &'static [&'static str],
+    },
 }
 
 /// All proofs, by the id of their rule.
@@ -50,14 +55,6 @@ pub fn proofs() -> impl Iterator<Item = &'static (&'static str, Proof)> {
         h_resources::PROOFS,
     ];
     groups.into_iter().flatten()
-}
-
-/// Rules that only a broken engine breaks, and what to change in it to see them fail.
-pub fn engine_mutations() -> impl Iterator<Item = (&'static str, &'static str)> {
-    proofs().filter_map(|(id, proof)| match proof {
-        Proof::Engine(what) => Some((*id, *what)),
-        _ => None,
-    })
 }
 
 xio_core::options! {
