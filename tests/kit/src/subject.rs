@@ -184,7 +184,8 @@ impl Subject {
         self.holds
     }
 
-    pub(crate) fn is_known(&self, rule: &str) -> bool {
+    /// Whether it is listed as breaking this rule.
+    pub fn is_known(&self, rule: &str) -> bool {
         self.known.contains(&rule)
     }
 
