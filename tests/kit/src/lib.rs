@@ -34,6 +34,7 @@ pub mod canary;
 pub mod chatty;
 pub mod child;
 pub mod dice;
+pub mod greeter;
 pub mod hole;
 pub mod jitter;
 pub mod layout;

@@ -24,3 +24,4 @@ driver_contract!(pick_over_messages, subjects::pick_over_messages());
 driver_contract!(all_of_it, subjects::all_of_it());
 driver_contract!(datagrams, subjects::datagrams());
 driver_contract!(shared_memory, subjects::shared_memory());
+driver_contract!(greeting, subjects::greeting());

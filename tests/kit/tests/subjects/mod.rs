@@ -1,9 +1,9 @@
 //! The shipped drivers as subjects of the contract, and what stands in for drivers that are not there yet:
-//! datagrams, memory that processes share. What one of them is known to break stands here with its cause.
+//! datagrams, memory that processes share, a greeting. What one of them is known to break stands here with its cause.
 
 use xio_core::{Contact, LevelNode};
 use xio_drivers::{frame, loop_, null, pick, queue, tcp, void};
-use xio_testkit::{Subject, beds, ledger};
+use xio_testkit::{Subject, beds, greeter, ledger};
 
 /// Where sockets of the simulated network listen.
 const AT: &str = "127.0.0.1:0";
@@ -47,4 +47,5 @@ subjects! {
     };
     datagrams Subject::transform(beds::dgram());
     shared_memory Subject::transform(ledger::ledger());
+    greeting Subject::transform(greeter::greeter());
 }
