@@ -247,6 +247,9 @@ impl Tree {
             {
                 return Some(ErrorKind::Eof.into());
             }
+            OpKind::Shutdown if !inner.stack.caps().half_close => {
+                return Some(Error::new(ErrorKind::Unsupported).detail("this stack cannot end its write side alone"));
+            }
             OpKind::Write | OpKind::Shutdown if inner.shut => {
                 return Some(Error::new(ErrorKind::BrokenPipe).detail("the write side was shut down"));
             }

@@ -56,7 +56,8 @@ impl Handle {
         PlainCall::new(CallBase::new(self))
     }
 
-    /// Ends the write side; the peer sees an end of stream after all data.
+    /// Ends the write side; the peer sees an end of stream after all data. `Unsupported` on a stack without
+    /// [`half_close`](crate::caps::Caps::half_close).
     pub fn shutdown(&self) -> PlainCall<'_, Shutdown> {
         PlainCall::new(CallBase::new(self))
     }
