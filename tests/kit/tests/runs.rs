@@ -3,9 +3,10 @@
 
 mod subjects;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use xio_testkit::budget::Budget;
 use xio_testkit::{Options, Verdict, run};
@@ -21,7 +22,7 @@ const THREADS: usize = 2;
 fn every_rule_with_many_seeds() {
     let seeds: usize = std::env::var("XIO_SEEDS").map_or(2, |n| n.parse().expect("XIO_SEEDS is a number"));
     let (next, runs, apart) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
-    let wrong = Mutex::new(Vec::new());
+    let (wrong, times) = (Mutex::new(Vec::new()), Mutex::new(BTreeMap::<_, Duration>::new()));
     let began = Instant::now();
     let work = || {
         loop {
@@ -33,6 +34,7 @@ fn every_rule_with_many_seeds() {
             // Seeds of their own: the tests of each rule take the first three.
             let report = run(&subject, &Options::default().with_seeds([100 + seed as u64]));
             for row in report.rows {
+                *times.lock().unwrap_or_else(PoisonError::into_inner).entry(row.rule.id).or_default() += row.took;
                 match row.verdict {
                     Verdict::NotApplicable { .. } => apart.fetch_add(1, Ordering::Relaxed),
                     Verdict::Fail { .. } if !subject.is_known(row.rule.id) => {
@@ -53,6 +55,9 @@ fn every_rule_with_many_seeds() {
         began.elapsed(),
         apart.into_inner()
     );
+    let mut times: Vec<_> = times.into_inner().unwrap_or_else(PoisonError::into_inner).into_iter().collect();
+    times.sort_by_key(|(_, t)| std::cmp::Reverse(*t));
+    println!("longest: {:.1?}", &times[..8]);
     let wrong = wrong.into_inner().unwrap_or_else(PoisonError::into_inner);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     let most: usize = std::env::var("XIO_RUNS").map_or(0, |n| n.parse().expect("XIO_RUNS is a number"));

@@ -114,7 +114,7 @@ pub fn c12(bench: &mut Bench) -> Checked {
             other.near.read(room(10)).then(move |_| tell.note(seen.load(Ordering::Relaxed)));
             one_by_one(busy.near.clone(), count.clone());
             // Both have something to read at the same moment.
-            busy.far.write(pattern(seed, 0, 5000)).then(|_| ());
+            busy.far.write(pattern(seed, 0, 2000)).then(|_| ());
             other.far.write("mine").then(|_| ());
             w.run();
             let waited = told.take();
