@@ -11,8 +11,8 @@
 //! 3. Add a line to the list below, under its group: id, name of the test (the id with two digits, then
 //!    a sentence), function.
 //! 4. Add its negative proof to [`PROOFS`](crate::saboteur::a_life::PROOFS) of its group: a driver in `saboteur` that makes
-//!    this rule fail, a `compile_fail` doctest by name, or the line of the engine that has to be changed
-//!    to break it. The test `every_rule_has_a_proof` fails until it is there.
+//!    this rule fail, a `compile_fail` doctest by name, or a fault that is planted in the engine
+//!    (`planted("…")`, run by `.ci/mutations`). The test `every_rule_has_a_proof` fails until it is there.
 //!
 //! A saboteur should break one rule. Where others notice as well the proof lists them, and a test
 //! compares the list with what happens.
