@@ -22,7 +22,7 @@
 //!
 //! # Trust
 //! The kit is tested as well: for each rule there is a driver that breaks it ([`saboteur`]), code that
-//! does not compile, or a named change to the engine, and a test that finds rules without such a proof.
+//! does not compile, or a fault planted in the engine, and a test that finds rules without such a proof.
 
 #[macro_use]
 pub mod verdict;
