@@ -162,7 +162,10 @@ fn decoded(kind: u8, body: &[u8]) -> Option<Vec<u8>> {
     let runs = || body.chunks_exact(2).map(|r| (usize::from(r[0]), r[1]));
     match kind {
         0 => Some(body.to_vec()),
-        1 if body.len() % 2 == 0 && runs().all(|(n, _)| n > 0) && runs().map(|(n, _)| n).sum::<usize>() <= BLOCK => {
+        1 if body.len().is_multiple_of(2)
+            && runs().all(|(n, _)| n > 0)
+            && runs().map(|(n, _)| n).sum::<usize>() <= BLOCK =>
+        {
             Some(runs().flat_map(|(n, byte)| std::iter::repeat_n(byte, n)).collect())
         }
         _ => None,

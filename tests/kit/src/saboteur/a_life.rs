@@ -22,7 +22,7 @@ pub static PROOFS: &[(&str, Proof)] = &[
     ),
     ("A2", Proof::Driver { make: ends_without_a_word, also: &["D3"] }),
     ("A3", Proof::CompileFail("xio_core::op::Op")),
-    ("A4", Proof::Driver { make: believes_in_stale_tokens, also: &["C2", "C5", "E2", "E3", "E6"] }),
+    ("A4", Proof::Driver { make: believes_in_stale_tokens, also: &["C2", "C5", "E2", "E3", "E5", "E6"] }),
     ("A5", Proof::Driver { make: hides_an_error, also: &[] }),
     ("A6", Proof::Driver { make: drops_a_wait, also: &[] }),
     ("A7", Proof::Driver { make: sulks_after_a_panic, also: &[] }),

@@ -24,12 +24,12 @@ pub static PROOFS: &[(&str, Proof)] = &[
     ("C8", Proof::Driver { make: takes_nothing_for_the_end, also: &[] }),
     ("C9", Proof::Driver { make: keeps_the_rest_of_a_datagram, also: &[] }),
     ("C10", Proof::Driver { make: serves_the_last_first, also: &[] }),
-    ("C11", Proof::Driver { make: takes_whatever_comes, also: &[] }),
+    ("C11", Proof::Driver { make: takes_whatever_comes, also: &["D6"] }),
     ("C12", Proof::Engine { fault: "callbacks give way to nobody", also: &[] }),
     ("C13", Proof::Driver { make: writes_or_reads, also: &[] }),
     ("C14", Proof::Driver { make: stumbles_over_single_bytes, also: &[] }),
     ("C15", Proof::Driver { make: loses_the_rest_of_a_message, also: &[] }),
-    ("C16", Proof::Driver { make: sends_half_a_message, also: &[] }),
+    ("C16", Proof::Driver { make: sends_half_a_message, also: &["H3"] }),
 ];
 
 /// Finishes a write on its way up so that its owner's pieces are back in place, error or not.

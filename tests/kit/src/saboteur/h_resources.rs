@@ -21,7 +21,7 @@ pub static PROOFS: &[(&str, Proof)] = &[
     ("H3", Proof::Driver { make: joins_what_it_writes, also: &[] }),
     ("H4", Proof::Driver { make: tells_what_was_written, also: &[] }),
     ("H5", Proof::Engine { fault: "an op counts twice", also: &[] }),
-    ("H6", Proof::Driver { make: goes_on_after_an_error, also: &[] }),
+    ("H6", Proof::Driver { make: goes_on_after_an_error, also: &["H3"] }),
     ("H7", Proof::Driver { make: codes_well_in_company, also: &[] }),
     ("H8", Proof::Driver { make: finds_out_too_late, also: &[] }),
 ];
