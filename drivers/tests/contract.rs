@@ -10,7 +10,7 @@ use xio_core::attr::Attr;
 use xio_core::buffer::{Piece, Pieces};
 use xio_core::caps::{Branch, Caps, Needs};
 use xio_core::driver::{Driver, Info, Intercepts, Role, Shape};
-use xio_core::op::{Read, Write};
+use xio_core::op::{Close, Flush, Read, Write};
 use xio_core::reactor::{Sim, SimConfig};
 use xio_core::{Contact, Cx, Engine, Error, ErrorKind, Flow, Handle, Level, LevelNode, Op, Stack};
 use xio_drivers::{frame, loop_, queue, tcp};
@@ -276,4 +276,35 @@ fn every_write_that_waits_where_a_message_was_torn_ends() {
     b.close().abort().wait().unwrap();
     sim.run(&engine);
     assert_eq!(*told.lock().unwrap(), [Err(ErrorKind::Reset); 4]);
+}
+
+/// 8. B4: a flush that waited for a write below a level was cancelled without coming up through it.
+#[test]
+fn a_flush_that_is_stopped_comes_up_through_the_levels_it_has_passed() {
+    struct Sees(Arc<Mutex<Vec<&'static str>>>);
+    impl Level for Sees {
+        fn flush<'o>(&mut self, _: &mut Cx<'_>, op: Op<'o, Flush>) -> Flow<'o> {
+            self.0.lock().unwrap().push("flush down");
+            op.pass()
+        }
+        fn flush_done<'o>(&mut self, _: &mut Cx<'_>, op: Op<'o, Flush>) -> Flow<'o> {
+            self.0.lock().unwrap().push("flush up");
+            op.finished()
+        }
+        fn close<'o>(&mut self, _: &mut Cx<'_>, op: Op<'o, Close>) -> Flow<'o> {
+            self.0.lock().unwrap().push("close");
+            op.pass()
+        }
+    }
+    let (sim, engine) = world(SimConfig::calm().with_buffer(500));
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let copy = seen.clone();
+    let t = LevelNode::new(tcp::driver());
+    let sees = Intercepts::FLUSH | Intercepts::FLUSH_DONE | Intercepts::CLOSE;
+    let (a, _b) = pair(&engine, level(sees, move || Sees(copy.clone()), t.clone()), t, "127.0.0.1:7001");
+    a.write(vec![1; 3000]).then(|_| ());
+    a.flush().then(|r| assert_eq!(r.map_err(|e| e.kind()), Err(ErrorKind::Cancelled)));
+    sim.run(&engine);
+    a.close().abort().wait().unwrap();
+    assert_eq!(*seen.lock().unwrap(), ["flush down", "flush up", "close"]);
 }
