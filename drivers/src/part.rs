@@ -14,6 +14,8 @@ use xio_core::{Cx, Error, ErrorKind, Flow, Held, Op};
 /// The write that is being cut up, if any.
 #[derive(Default)]
 pub(crate) struct Parts {
+    /// Which write it is. One that was stopped before it came in again is not missed.
+    whose: Option<OpId>,
     /// What of it has not been sent.
     rest: VecDeque<Bytes>,
     /// It waits for this part.
@@ -39,7 +41,7 @@ impl Parts {
     /// Looks at a write that enters the level, again or for the first time. `over` sees one that is
     /// answered for good.
     pub(crate) fn enter<'o>(&mut self, mut op: Op<'o, Write>, over: impl FnOnce(&mut Op<'o, Write>)) -> Next<'o> {
-        if op.moved() == 0 && self.back.is_none() {
+        if self.whose.is_none_or(|id| !op.is(id)) {
             // Another write than the one that was cut up last.
             *self = Self::default();
         }
@@ -109,6 +111,7 @@ impl Parts {
         }
         let attrs = op.attrs().clone();
         let (held, flow) = op.hold(cx);
+        self.whose = Some(held.id());
         let own = cx.write_with(0, pieces, attrs, tag);
         cx.serve(own, &held);
         self.below = Some((held, own));

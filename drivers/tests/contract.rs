@@ -10,7 +10,7 @@ use xio_core::attr::Attr;
 use xio_core::buffer::{Piece, Pieces};
 use xio_core::caps::{Branch, Caps, Needs};
 use xio_core::driver::{Driver, Info, Intercepts, Role, Shape};
-use xio_core::op::{Read, Write};
+use xio_core::op::{Close, Flush, Read, Write};
 use xio_core::reactor::{Sim, SimConfig};
 use xio_core::{Contact, Cx, Engine, Error, ErrorKind, Flow, Handle, Level, LevelNode, Op, Stack};
 use xio_drivers::{frame, loop_, queue, tcp};
@@ -276,4 +276,89 @@ fn every_write_that_waits_where_a_message_was_torn_ends() {
     b.close().abort().wait().unwrap();
     sim.run(&engine);
     assert_eq!(*told.lock().unwrap(), [Err(ErrorKind::Reset); 4]);
+}
+
+/// 8. B4: a flush that waited for a write below a level was cancelled without coming up through it.
+#[test]
+fn a_flush_that_is_stopped_comes_up_through_the_levels_it_has_passed() {
+    struct Sees(Arc<Mutex<Vec<&'static str>>>);
+    impl Level for Sees {
+        fn flush<'o>(&mut self, _: &mut Cx<'_>, op: Op<'o, Flush>) -> Flow<'o> {
+            self.0.lock().unwrap().push("flush down");
+            op.pass()
+        }
+        fn flush_done<'o>(&mut self, _: &mut Cx<'_>, op: Op<'o, Flush>) -> Flow<'o> {
+            self.0.lock().unwrap().push("flush up");
+            op.finished()
+        }
+        fn close<'o>(&mut self, _: &mut Cx<'_>, op: Op<'o, Close>) -> Flow<'o> {
+            self.0.lock().unwrap().push("close");
+            op.pass()
+        }
+    }
+    let (sim, engine) = world(SimConfig::calm().with_buffer(500));
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let copy = seen.clone();
+    let t = LevelNode::new(tcp::driver());
+    let sees = Intercepts::FLUSH | Intercepts::FLUSH_DONE | Intercepts::CLOSE;
+    let (a, _b) = pair(&engine, level(sees, move || Sees(copy.clone()), t.clone()), t, "127.0.0.1:7001");
+    a.write(vec![1; 3000]).then(|_| ());
+    a.flush().then(|r| assert_eq!(r.map_err(|e| e.kind()), Err(ErrorKind::Cancelled)));
+    sim.run(&engine);
+    a.close().abort().wait().unwrap();
+    assert_eq!(*seen.lock().unwrap(), ["flush down", "flush up", "close"]);
+}
+
+/// 9. C6: what had gone of a write that ended before its level saw it again was booked to the next one.
+#[test]
+#[cfg(feature = "fault")]
+fn what_went_of_a_stopped_write_in_parts_is_not_booked_to_the_next() {
+    /// Fails the write it is told to, when that comes in a second time.
+    struct Stops(Box<dyn Level>, usize);
+    impl Level for Stops {
+        fn write<'o>(&mut self, cx: &mut Cx<'_>, op: Op<'o, Write>) -> Flow<'o> {
+            self.1 += 1;
+            if self.1 == 2 { op.failed(ErrorKind::Unreachable) } else { self.0.write(cx, op) }
+        }
+        fn own_write_done<'o>(&mut self, cx: &mut Cx<'_>, op: Op<'o, Write>) -> Flow<'o> {
+            self.0.own_write_done(cx, op)
+        }
+    }
+    struct Around(Arc<dyn Driver>);
+    impl Driver for Around {
+        fn info(&self) -> &Info {
+            self.0.info()
+        }
+        fn attr(&self) -> Box<dyn Attr> {
+            self.0.attr()
+        }
+        fn needs(&self, attr: &dyn Attr) -> Needs {
+            self.0.needs(attr)
+        }
+        fn caps(&self, attr: &dyn Attr, below: &[Branch<'_>]) -> Result<Caps, Error> {
+            self.0.caps(attr, below)
+        }
+        fn intercepts(&self, _: &dyn Attr, _: Role) -> Intercepts {
+            Intercepts::WRITE
+        }
+        fn level(&self, attr: &dyn Attr, role: Role) -> Result<Box<dyn Level>, Error> {
+            Ok(Box::new(Stops(self.0.level(attr, role)?, 0)))
+        }
+    }
+    let (sim, engine) = world(SimConfig::calm());
+    let t = LevelNode::new(tcp::driver());
+    let cuts = xio_drivers::fault::Options::default().with_short_write(1.0);
+    let near = LevelNode::new(Arc::new(Around(xio_drivers::fault::driver()))).with_attr(Box::new(cuts)).over(t.clone());
+    let (a, b) = pair(&engine, near, t, "127.0.0.1:7001");
+    let first = a.write(vec![1; 300]).wait();
+    assert_eq!(first.map_err(|f| f.kind()).err(), Some(ErrorKind::Unreachable));
+    let came = b.take(9000).wait().unwrap().n;
+    assert_eq!(a.write(vec![2; 20]).wait().map(|d| d.n).unwrap(), 20);
+    sim.run(&engine);
+    let mut rest = Vec::new();
+    while rest.len() < 20 {
+        rest.extend_from_slice(&b.take(9000).deadline(Duration::from_secs(1)).wait().unwrap().into_bytes());
+    }
+    assert!(came < 300);
+    assert_eq!(rest, [2; 20]);
 }

@@ -537,6 +537,12 @@ impl<'o, K: Kind> Op<'o, K> {
         self.cell.head.waits
     }
 
+    /// Whether this is the op that a token of this number stood for: one that was held, and comes in again.
+    /// What is kept for it must not fall to another op, if it ended while it was not held.
+    pub fn is(&self, id: OpId) -> bool {
+        self.cell.head.id == id
+    }
+
     /// The tag the level gave when it made this op.
     #[inline]
     pub fn tag(&self) -> u32 {

@@ -61,7 +61,8 @@ impl Counts {
 enum Failing {
     Nothing,
     Over(usize),
-    Nth(u64),
+    /// The n-th of more than so many bytes.
+    Nth(u64, usize),
 }
 
 thread_local! {
@@ -104,7 +105,12 @@ pub fn fail_over(bytes: usize) -> Fails {
 
 /// The n-th allocation of this thread from now on fails, counted from 1.
 pub fn fail_nth(n: u64) -> Fails {
-    arm(Failing::Nth(n))
+    fail_nth_over(n, 0)
+}
+
+/// The same, of those larger than this: what code tries is seldom small.
+pub fn fail_nth_over(n: u64, bytes: usize) -> Fails {
+    arm(Failing::Nth(n, bytes))
 }
 
 fn arm(what: Failing) -> Fails {
@@ -130,8 +136,9 @@ fn refuses(size: usize) -> bool {
     let refuses = FAILING.try_with(|f| match f.get() {
         Failing::Nothing => false,
         Failing::Over(most) => size > most,
-        Failing::Nth(n) => {
-            f.set(if n <= 1 { Failing::Nothing } else { Failing::Nth(n - 1) });
+        Failing::Nth(_, most) if size <= most => false,
+        Failing::Nth(n, most) => {
+            f.set(if n <= 1 { Failing::Nothing } else { Failing::Nth(n - 1, most) });
             n == 1
         }
     });

@@ -26,26 +26,20 @@ fn every_pair_of_levels_keeps_the_contract_or_is_refused() {
 
 #[test]
 fn triples_of_levels_keep_the_contract_or_are_refused() {
-    matrix::triples(false).report("triples", 100);
+    matrix::triples(std::env::var_os("XIO_SEEDS").is_some()).report("triples", 100);
 }
 
 #[test]
 fn a_tree_binds_if_it_fits_and_is_refused_where_it_does_not() {
-    matrix::drawn(10_000).report("trees", 100);
+    matrix::drawn(if cfg!(debug_assertions) { 2_000 } else { 10_000 }).report("trees", 100);
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
+    #![proptest_config(with(320))]
 
     #[test]
     fn what_goes_into_a_branch_comes_out_of_it(p in script::program()) {
         run::real(&p);
-    }
-
-    #[test]
-    fn so_it_does_over_a_network_with_short_transfers(p in script::program(), seed in any::<u64>()) {
-        let hash = run::simulated(&p, seed);
-        prop_assert_eq!(hash, run::simulated(&p, seed), "the same seed runs the same way");
     }
 
     #[test]
@@ -54,7 +48,19 @@ proptest! {
     }
 }
 
-/// Random cases of each test; more with `PROPTEST_CASES`.
-fn cases() -> u32 {
-    std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(320)
+proptest! {
+    // Virtual time is cheap where the code is made for speed.
+    #![proptest_config(with(if cfg!(debug_assertions) { 320 } else { 10_000 }))]
+
+    #[test]
+    fn so_it_does_over_a_network_with_short_transfers(p in script::program(), seed in any::<u64>()) {
+        let hash = run::simulated(&p, seed);
+        prop_assert_eq!(hash, run::simulated(&p, seed), "the same seed runs the same way");
+    }
+}
+
+/// So many random cases of each test; more or fewer with `PROPTEST_CASES`.
+fn with(cases: u32) -> ProptestConfig {
+    let asked = std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok());
+    ProptestConfig { cases: asked.unwrap_or(cases), ..ProptestConfig::default() }
 }

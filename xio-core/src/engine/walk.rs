@@ -75,6 +75,8 @@ pub(crate) fn walk<K: Kind, S: Stats>(tree: &mut Tree, cell: &mut Cell<K>, step:
                 if matches!(K::KIND, OpKind::Flush | OpKind::Shutdown)
                     && cx.inner.writes_ahead(plan, at, origin, cell.head.id)
                 {
+                    // Where it waits is behind the level it has passed: stopped there, it comes up through that.
+                    cell.head.at = if at == END { bottom(&mut cx, cell) } else { at };
                     return Stop::Barrier(Step::Enter(at));
                 }
                 if K::KIND == OpKind::Close && origin == USER && !cx.inner.quiet_user() {

@@ -78,24 +78,27 @@ struct Within {
 }
 
 impl Within {
-    fn fault<K: Kind>(&self, op: &Op<'_, K>, method: &str) -> Option<Error> {
-        if op.error().is_some() || K::KIND == OpKind::Close {
-            // Only a panic can hit these: a close that fails here would leave what is below open.
-            self.panics(Some(K::KIND), method);
+    fn fault<K: Kind>(&self, cx: &Cx<'_>, op: &Op<'_, K>, method: &str) -> Option<Error> {
+        if op.error().is_some() || K::KIND == OpKind::Close || method.starts_with("own_") {
+            // Only a panic can hit these: a close that fails here would leave what is below open, and who
+            // asked for an own op would never hear of it.
+            self.panics(cx, Some(K::KIND), method);
             return None;
         }
-        self.faults.call(Some(K::KIND), || format!("in `{method}`"))
+        self.faults.call(Some(K::KIND), || format!("in `{method}` of `{}`", cx.id()))
     }
 
-    fn panics(&self, kind: Option<OpKind>, method: &str) {
-        let _ = self.faults.call(kind, || format!("in `{method}`"));
+    fn panics(&self, cx: &Cx<'_>, kind: Option<OpKind>, method: &str) {
+        if self.faults.is_panic() {
+            let _ = self.faults.call(kind, || format!("in `{method}` of `{}`", cx.id()));
+        }
     }
 }
 
 macro_rules! ops {
     ($($K:ident $method:ident;)+) => {$(
         fn $method<'o>(&mut self, cx: &mut Cx<'_>, op: Op<'o, $K>) -> Flow<'o> {
-            match self.fault(&op, stringify!($method)) {
+            match self.fault(cx, &op, stringify!($method)) {
                 Some(e) => op.failed(e),
                 None => self.inner.$method(cx, op),
             }
@@ -117,23 +120,23 @@ impl Level for Within {
     }
 
     fn io_done(&mut self, cx: &mut Cx<'_>, tag: u32, done: IoDone) {
-        self.panics(None, "io_done");
+        self.panics(cx, None, "io_done");
         self.inner.io_done(cx, tag, done);
     }
     fn timer(&mut self, cx: &mut Cx<'_>, tag: u32) {
-        self.panics(None, "timer");
+        self.panics(cx, None, "timer");
         self.inner.timer(cx, tag);
     }
     fn woken(&mut self, cx: &mut Cx<'_>) {
-        self.panics(None, "woken");
+        self.panics(cx, None, "woken");
         self.inner.woken(cx);
     }
     fn event(&mut self, cx: &mut Cx<'_>, event: &Event) -> bool {
-        self.panics(None, "event");
+        self.panics(cx, None, "event");
         self.inner.event(cx, event)
     }
     fn cancel(&mut self, cx: &mut Cx<'_>, id: OpId, reason: Reason) -> Cancel {
-        self.panics(None, "cancel");
+        self.panics(cx, None, "cancel");
         self.inner.cancel(cx, id, reason)
     }
     fn cntl(&mut self, cx: &mut Cx<'_>, c: &mut Cntl<'_>) -> Result<(), Error> {

@@ -70,6 +70,16 @@ impl Faults {
         self.lock().armed = armed;
     }
 
+    /// Notes that something else than a call has failed.
+    pub fn mark(&self, place: &str) {
+        self.lock().hit = Some(place.into());
+    }
+
+    /// Whether the fault is a panic.
+    pub fn is_panic(&self) -> bool {
+        self.lock().fault == Fault::Panic
+    }
+
     /// Where the fault was, if it was.
     pub fn hit(&self) -> Option<String> {
         self.lock().hit.clone()
