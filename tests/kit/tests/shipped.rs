@@ -9,10 +9,22 @@ use xio_testkit::{Subject, beds, driver_contract, ledger};
 #[global_allocator]
 static ALLOCATOR: Budget = Budget::new();
 
+/// A write that is written behind is copied into the batch whatever its length, without trying (H3,
+/// `Line::put_behind`).
+const COPIES: &[&str] = &["H3"];
+
 driver_contract!(null_contract, Subject::transform(null::driver()));
 driver_contract!(null_over_messages, Subject::transform(null::driver()).over_messages().named("null over messages"));
 driver_contract!(queue_contract, Subject::transform(queue::driver()));
 driver_contract!(queue_over_messages, Subject::transform(queue::driver()).over_messages().named("queue over messages"));
+driver_contract!(
+    queue_early,
+    Subject::transform(queue::driver())
+        .with_attr(Box::new(queue::Options::default().with_early(true)))
+        .named("queue that writes behind")
+        .holds((1 << 20) + (1 << 18))
+        .known(COPIES)
+);
 driver_contract!(frame_contract, Subject::transform(frame::driver()));
 driver_contract!(tcp_contract, Subject::transport(tcp::driver(), Contact::new("127.0.0.1:0")));
 driver_contract!(loop_contract, Subject::transport(loop_::driver(), ()));
