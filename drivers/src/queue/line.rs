@@ -165,9 +165,10 @@ impl Line {
         self.queued() == 0 || self.queued() + len <= self.limits.high
     }
 
-    /// Whether a write of this length may go behind, where its attrs allow that.
+    /// Whether a write of this length may go behind, where its attrs allow that. One that is a batch of its
+    /// own waits rather than being copied.
     pub(super) fn takes_behind(&self, len: usize) -> bool {
-        self.held.is_empty() && self.fits(len) && self.limits.joins(len)
+        len <= self.limits.batch && self.held.is_empty() && self.fits(len) && self.limits.joins(len)
     }
 
     /// Whether these are the attrs of what is behind.

@@ -9,7 +9,8 @@
 //! A write finishes when the level below has finished it. With `early` it finishes as soon as it is
 //! in the queue: the queue then writes behind, in batches of `batch` bytes, and sends what is left
 //! after `linger`, on a flush, a shutdown, a close, or when a read goes down. An error of a write
-//! behind is reported by the next write, flush, shutdown or orderly close.
+//! behind is reported by the next write, flush, shutdown or orderly close. A write of more than
+//! `batch` bytes is not copied: it goes behind those before it, and finishes as without `early`.
 //!
 //! [`Queued`] asks how much waits.
 //!

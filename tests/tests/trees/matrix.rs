@@ -39,7 +39,7 @@ const BEDS: [&str; 2] = ["tcp", "frame/tcp"];
 /// Rules that stacks are known to break which have such a level, so often at least. Why stands with the
 /// drivers alone, in the tests of the kit.
 const KNOWN: &[(&str, &str, usize)] = &[
-    ("B8", "queue(early)", 1),
+    ("H3", "queue(early)", 1),
     // Nobody holds what it throws away.
     ("C11", "loss=", 1),
 ];

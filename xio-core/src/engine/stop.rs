@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use crate::driver::OpKind;
-use crate::engine::core::{Failed, Inner, State, Status, Step, Task, Tree, Try};
+use crate::engine::core::{Entry, Failed, Inner, State, Status, Step, Task, Tree, Try};
 use crate::engine::pump::stopped;
 use crate::engine::recall::later;
 use crate::error::{Error, ErrorKind};
@@ -272,7 +272,18 @@ impl Tree {
         let key = self.inner.shared.timers.deadline(again, self.inner.me.clone(), id);
         let Some(entry) = self.inner.entry(id) else { return };
         entry.more().timer = Some((again, key));
-        // A level that keeps a close has not done what it had to do first.
+        // A level that keeps a close has not done what it had to do first. What it does for that is stopped,
+        // and tells it so.
+        let node = entry.at;
+        if matches!(entry.state, State::Held(_)) {
+            let own = |e: &Entry| e.origin == node && e.kind != OpKind::Close && !matches!(e.state, State::Finished);
+            let ids: Vec<OpId> = self.inner.ids(own).collect();
+            if !ids.is_empty() {
+                ids.into_iter().for_each(|id| self.inner.q.make().runq.push_back(Task::Cancel(id, Reason::Cancelled)));
+                return;
+            }
+        }
+        let Some(entry) = self.inner.entry(id) else { return };
         let error = matches!(entry.state, State::Held(_))
             .then(|| Error::new(ErrorKind::TimedOut).detail("the close was forced while a level held it"));
         let step = match entry.state {

@@ -2,7 +2,7 @@
 //! datagrams, memory that processes share, a greeting.
 
 use xio_core::{Contact, LevelNode};
-use xio_drivers::{frame, loop_, null, pick, queue, tcp, void};
+use xio_drivers::{fault, frame, loop_, null, pick, queue, rate, tcp, void};
 use xio_testkit::{Subject, beds, greeter, ledger};
 
 /// Where sockets of the simulated network listen.
@@ -26,6 +26,11 @@ subjects! {
     null_over_messages Subject::transform(null::driver()).over_messages().named("null over messages");
     queue_contract Subject::transform(queue::driver());
     queue_over_messages Subject::transform(queue::driver()).over_messages().named("queue over messages");
+    queue_early {
+        let options = queue::Options::default().with_early(true);
+        let early = Subject::transform(queue::driver()).with_attr(Box::new(options));
+        early.named("queue that writes behind").holds((1 << 20) + (1 << 18))
+    };
     frame_contract Subject::transform(frame::driver());
     tcp_contract Subject::transport(tcp::driver(), Contact::new(AT));
     loop_contract Subject::transport(loop_::driver(), ());
@@ -34,6 +39,8 @@ subjects! {
         Subject::transport(loop_::driver(), ()).with_attr(Box::new(options)).named("loop of messages")
     };
     void_contract Subject::transport(void::driver(), ());
+    rate_contract Subject::transform(rate::driver());
+    fault_contract Subject::transform(fault::driver());
     pick_contract Subject::transform(pick::driver());
     pick_over_messages Subject::transform(pick::driver()).over_messages().named("pick over messages");
     all_of_it {
