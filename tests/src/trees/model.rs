@@ -190,11 +190,13 @@ impl Model {
         }
     }
 
-    /// What comes from below this group has ended with an error, or some of it has.
+    /// What comes from below this group has ended with an error: a leaf, or all of a `pick`, which ends as
+    /// the last of its branches did.
     fn lost(&mut self, group: &str, e: ErrorKind) {
-        match self.tree.origin(Some(group)) {
-            Some(leaf) => self.back[leaf].end = Some(e),
-            None => panic!("{e:?} from `{group}`, which is no leaf"),
+        let all = self.tree.within(Some(group));
+        assert!(!all.is_empty(), "{e:?} from `{group}`, where there is nothing");
+        for leaf in all {
+            self.back[leaf].end = self.back[leaf].end.or(Some(e));
         }
     }
 

@@ -129,12 +129,20 @@ impl Tree {
     /// The leaf that a read with this group is of. A level that reads ahead knows the labels of its
     /// first bytes only, and stands over one leaf only.
     pub(crate) fn origin(&self, group: Option<&str>) -> Option<usize> {
+        match self.within(group)[..] {
+            [leaf] => Some(leaf),
+            _ => None,
+        }
+    }
+
+    /// The leaves on whose way these labels are.
+    pub(crate) fn within(&self, group: Option<&str>) -> Vec<usize> {
         let given: Vec<_> = group.map(|g| g.split('.').collect()).unwrap_or_default();
-        let mut fits = (0..self.leaves.len()).filter(|i| {
+        let fits = |i: &usize| {
             let labels = &self.leaves[*i].labels;
             labels.len() >= given.len() && labels.iter().zip(&given).all(|(a, b)| a == b)
-        });
-        fits.next().filter(|_| fits.next().is_none())
+        };
+        (0..self.leaves.len()).filter(fits).collect()
     }
 }
 
