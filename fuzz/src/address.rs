@@ -27,9 +27,12 @@ fn run(bytes: &[u8]) {
         assert_eq!(e.kind(), ErrorKind::InvalidContact, "{e}");
     }
     match text.parse::<SocketAddr>() {
-        // The library reads zeros in front, too.
-        Ok(a) if text.ends_with(&format!(":{}", a.port())) => assert!(checked.is_ok(), "{a}: {checked:?}"),
-        Ok(_) => assert!(checked.is_err(), "{text}"),
+        // The library reads zeros in front, too, of a port and of a scope.
+        Ok(a) if !text.contains("%0") && text.ends_with(&format!(":{}", a.port())) => {
+            assert!(checked.is_ok(), "{a}: {checked:?}")
+        }
+        Ok(_) if !text.contains('%') => assert!(checked.is_err(), "{text}"),
+        Ok(_) => {}
         // Its own form may only differ where the system's has more: names, scopes, a port alone.
         Err(_) if checked.is_ok() => {
             let (_, port) = text.rsplit_once(':').unwrap_or(("", "0"));

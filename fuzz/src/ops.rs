@@ -9,7 +9,7 @@ use crate::input::Input;
 pub(crate) const TARGET: Target = Target {
     name: "ops",
     body: run,
-    covers: &["xio-core/src/engine/core.rs", "drivers/src/pick/lane.rs"],
+    covers: &["xio-core/src/engine/core.rs", "drivers/src/loop_/pipe.rs"],
     fault: "the rest of a message waits its turn",
 };
 
