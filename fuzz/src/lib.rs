@@ -1,51 +1,117 @@
-//! Bodies of the fuzz targets. Each takes any bytes and panics where a promise is broken, so that a
-//! fuzzer, a corpus and a plain random test can all drive it. Invariant: nothing here touches the
-//! network or the file system.
+//! What the fuzz targets check. A file each: a function that takes any bytes and panics where a promise is
+//! broken, and the [`Target`] that says which files its corpus has to cover and which planted fault it has
+//! to find. A fuzzer, the corpus and a plain random test all drive the same function. Invariant: nothing
+//! here touches the network, and of the file system only a file of its own.
 
-use xio_stacks::prelude::*;
-use xio_stacks::{Endpoint, StackSpec};
+mod address;
+mod attr;
+mod contact;
+mod endpoint;
+mod file;
+mod frame;
+mod input;
+mod ops;
+mod pick;
+mod spec;
+mod stream;
+mod value;
 
-/// A spec that parses prints as text that parses to the same, in both forms, and the text needs no
-/// escaping in a shell's single quotes; binding it gives a stack or diagnostics whose spans lie in
-/// the text.
-pub fn spec(bytes: &[u8]) {
-    let Ok(text) = std::str::from_utf8(bytes) else { return };
-    match text.parse::<StackSpec>() {
-        Ok(spec) => {
-            let printed = spec.to_string();
-            assert!(!printed.contains(['\'', '$', '`', '!']), "{printed}");
-            assert_eq!(printed.parse::<StackSpec>().as_ref(), Ok(&spec), "{printed}");
-            let indented = format!("{spec:#}");
-            assert_eq!(indented.parse::<StackSpec>().as_ref(), Ok(&spec), "{indented}");
-            if let Err(e) = Registry::with_defaults().stack(text) {
-                spans(text, &e);
-            }
+use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+
+use xio_stacks::Registry;
+
+#[cfg(fuzzing)]
+pub use libfuzzer_sys;
+
+/// A body with what is to be shown of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Its name: that of the program, the dictionary and the folder of its corpus.
+    pub name: &'static str,
+    /// What it does with any bytes.
+    pub body: fn(&[u8]),
+    /// The files of which its corpus runs nine lines of ten, each.
+    pub covers: &'static [&'static str],
+    /// The fault that it finds where that is planted.
+    pub fault: &'static str,
+}
+
+/// All of them.
+pub const TARGETS: [Target; 11] = [
+    spec::TARGET,
+    endpoint::TARGET,
+    contact::TARGET,
+    address::TARGET,
+    value::TARGET,
+    attr::TARGET,
+    frame::TARGET,
+    stream::TARGET,
+    pick::TARGET,
+    file::TARGET,
+    ops::TARGET,
+];
+
+impl Target {
+    /// The one of this name.
+    pub fn named(name: &str) -> Option<&'static Self> {
+        TARGETS.iter().find(|t| t.name == name)
+    }
+
+    /// The files of its corpus.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn corpus(&self) -> std::io::Result<Vec<PathBuf>> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(self.name);
+        let mut all: Vec<_> = std::fs::read_dir(folder)?.map(|e| Ok(e?.path())).collect::<std::io::Result<_>>()?;
+        all.sort();
+        Ok(all)
+    }
+}
+
+/// Every driver there is; a run is too short to gather them each time.
+static DRIVERS: LazyLock<Registry> = LazyLock::new(Registry::with_defaults);
+
+/// What a target does where there is no fuzzer: runs the files it is given, else its corpus. With `--about`
+/// it says what it covers and which fault it finds.
+///
+/// # Errors
+/// A file that cannot be read.
+///
+/// # Panics
+/// Where a promise is broken.
+pub fn replay(target: &Target) -> std::io::Result<()> {
+    let given: Vec<_> = std::env::args().skip(1).collect();
+    if given == ["--about"] {
+        println!("{}\n{}", target.fault, target.covers.join("\n"));
+        return Ok(());
+    }
+    let files = if given.is_empty() { target.corpus()? } else { given.into_iter().map(Into::into).collect() };
+    for file in &files {
+        let bytes =
+            std::fs::read(file).map_err(|e| std::io::Error::new(e.kind(), format!("{}: {e}", file.display())))?;
+        println!("{}", file.display());
+        (target.body)(&bytes);
+    }
+    println!("{}: {} files, nothing found", target.name, files.len());
+    Ok(())
+}
+
+/// The program of a target: the fuzzer's under `cargo fuzz`, else [`replay`].
+#[macro_export]
+macro_rules! target {
+    ($name:literal) => {
+        #[cfg(fuzzing)]
+        $crate::libfuzzer_sys::fuzz_target!(init: { let _ = target(); }, |bytes: &[u8]| { (target().body)(bytes) });
+
+        fn target() -> &'static $crate::Target {
+            $crate::Target::named($name).expect("a target of this name")
         }
-        Err(e) => spans(text, &e),
-    }
-}
 
-fn spans(text: &str, e: &Diagnostics) {
-    for d in e.iter() {
-        for (span, _) in &d.spans {
-            assert!(text.get(span.clone()).is_some(), "{span:?} is no slice of {text:?}");
+        #[cfg(not(fuzzing))]
+        fn main() -> std::io::Result<()> {
+            $crate::replay(target())
         }
-    }
-    assert!(!e.to_string().is_empty());
-}
-
-/// A contact that parses prints as text that parses to the same.
-pub fn contact(bytes: &[u8]) {
-    let Ok(text) = std::str::from_utf8(bytes) else { return };
-    if let Ok(c) = Contact::parse(text) {
-        assert_eq!(Contact::parse(&c.to_string()).ok(), Some(c));
-    }
-}
-
-/// An endpoint that parses prints as text that parses to the same.
-pub fn endpoint(bytes: &[u8]) {
-    let Ok(text) = std::str::from_utf8(bytes) else { return };
-    if let Ok(e) = text.parse::<Endpoint>() {
-        assert_eq!(e.to_string().parse::<Endpoint>().ok(), Some(e));
-    }
+    };
 }

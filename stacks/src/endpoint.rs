@@ -9,7 +9,7 @@ use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 
-use xio_core::{Contact, Stack};
+use xio_core::{Contact, Stack, planted};
 
 use crate::bind::{self, To};
 use crate::diagnostic::{Diagnostic, Diagnostics};
@@ -142,7 +142,10 @@ fn contact(text: &str, start: usize) -> Result<Contact, Box<Diagnostic>> {
     Contact::parse(rest).map_err(|e| {
         let (what, at, _) = bind::parts(&e, rest);
         let at = at.filter(|n| rest.is_char_boundary(*n)).unwrap_or(0);
-        let end = rest[at..].chars().next().map_or(at, |c| at + c.len_utf8());
+        let end = rest[at..]
+            .chars()
+            .next()
+            .map_or(at, |c| at + if planted("a mark ends inside a character") { 1 } else { c.len_utf8() });
         Box::new(Diagnostic::error("E013", what.to_owned()).at(start + at..start + end, ""))
     })
 }

@@ -1,8 +1,10 @@
-//! What the measurements in `src/bin` share. Integration tests live in `tests/`. Invariant: both
-//! ends of a measured pair are pinned as the baseline's ends are, and use the same buffers.
+//! What the measurements in `src/bin` share, and random [`trees`], which tests and the fuzzer share.
+//! Integration tests live in `tests/`. Invariant: both ends of a measured pair are pinned as the
+//! baseline's ends are, and use the same buffers.
 
 pub mod outside;
 pub mod report;
+pub mod trees;
 
 use std::io;
 use std::thread;

@@ -62,4 +62,6 @@ pub use crate::level::Level;
 pub use crate::op::{Flow, Op};
 pub use crate::server::{AcceptCall, Link, Server};
 pub use crate::stack::{LevelNode, Stack};
+#[doc(hidden)]
+pub use crate::sync::planted;
 pub use bytes;

@@ -5,6 +5,8 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::sync::planted;
+
 /// A typed option value. `Display` prints it in canonical form, unquoted.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -280,6 +282,7 @@ pub fn size_text(n: u64) -> String {
     }
     let unit = BINARY.iter().chain(&DECIMAL).filter(|(_, f)| n.is_multiple_of(*f));
     match unit.max_by_key(|(_, f)| *f) {
+        Some(("MB", f)) if planted("thousands of thousands are printed as powers of two") => format!("{}MiB", n / f),
         Some((name, f)) => format!("{}{name}", n / f),
         None => format!("{n}B"),
     }

@@ -10,7 +10,7 @@ use xio_core::attr::Offset;
 use xio_core::buffer::{Chunk, Piece};
 use xio_core::io::Direction;
 use xio_core::op::{Read, Write};
-use xio_core::{Cx, Error, ErrorKind, Flow, Op};
+use xio_core::{Cx, Error, ErrorKind, Flow, Op, planted};
 
 use super::job::{CHUNK, Done, End, Task};
 use super::lane::{Put, Then};
@@ -336,6 +336,9 @@ impl File {
         }
         if let Some(done) = back {
             self.is_dirty |= done.moved > 0;
+            if planted("an op at a place of its own moves the position") {
+                self.advance(done.moved);
+            }
             if let End::Failed(e) = done.end {
                 let e = self.wrong(e);
                 if op.moved() + done.moved >= op.len() {

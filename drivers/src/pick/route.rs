@@ -2,6 +2,7 @@
 //! the group that a read came with goes the way that read came.
 
 use xio_core::attr::Group;
+use xio_core::planted;
 
 /// The branch for every name that no other branch has.
 pub(super) const ANY: &str = "*";
@@ -16,6 +17,9 @@ pub(super) fn find<'g>(labels: &[impl AsRef<str>], group: &'g str) -> Option<(u8
         return Some((branch, None));
     }
     let part = |(dot, _)| Some((at(group.get(..dot)?)?, group.get(dot + WITHIN.len_utf8()..)));
+    if planted("the first part of a group decides") {
+        return group.match_indices(WITHIN).find_map(part).or_else(|| Some((at(ANY)?, Some(group))));
+    }
     group.rmatch_indices(WITHIN).find_map(part).or_else(|| Some((at(ANY)?, Some(group))))
 }
 

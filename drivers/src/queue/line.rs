@@ -12,7 +12,7 @@ use xio_core::buffer::{Piece, Pieces};
 use xio_core::cx::Timer;
 use xio_core::driver::options;
 use xio_core::op::{Close, Flush, OpId, Shutdown, Write};
-use xio_core::{Cx, Error, Flow, Held, Op};
+use xio_core::{Cx, Error, Flow, Held, Op, planted};
 
 use super::{Amount, Options};
 
@@ -352,6 +352,7 @@ impl Line {
     pub(super) fn forget(&mut self, id: OpId) {
         if let Some(i) = self.held.iter().position(|(h, _)| h.id() == id)
             && let Some((_, len)) = self.held.remove(i)
+            && !planted("a write that is cancelled is waited for")
         {
             self.left(i, len);
         }

@@ -17,8 +17,9 @@ use xio_core::driver::Intercepts;
 use xio_core::io::IoDone;
 use xio_core::level::{Cancel, Reason};
 use xio_core::op::{Close, OpId, Open, Read, Write};
-use xio_core::{Cx, Engine, Error, ErrorKind, Flow, Held, Level, LevelNode, Op};
-use xio_drivers::{loop_, null, pick};
+use xio_core::reactor::{Sim, SimConfig};
+use xio_core::{Contact, Cx, Engine, Error, ErrorKind, Flow, Held, Level, LevelNode, Op, Stack};
+use xio_drivers::{frame, loop_, null, pick, tcp};
 
 use super::desk::Desk;
 use super::fixture::{LONG, Log, get, none, open, over_loop, results, room, transform, transport, until};
@@ -222,7 +223,7 @@ fn an_event_says_by_which_branch_it_came() {
             let (held, flow) = op.hold(cx);
             self.1 = Some(held);
             for b in 0..cx.branches() {
-                cx.open(b, xio_core::Contact::None, 0);
+                cx.open(b, Contact::None, 0);
             }
             flow
         }
@@ -758,7 +759,7 @@ fn a_level_sees_its_own_pieces_come_back_and_not_those_of_levels_below() {
         let seen = log.clone();
         let sees = Intercepts::WRITE_DONE | Intercepts::CONCURRENT_WRITES;
         let looker = transform(sees, move || Looker(seen.clone()));
-        looker.over(LevelNode::new(xio_drivers::frame::driver()).over(n))
+        looker.over(LevelNode::new(frame::driver()).over(n))
     };
     let (a, _b) = over_loop(&engine, loop_::Options::default(), over);
     // Short ones go as one run with their header, long ones behind it.
@@ -797,11 +798,32 @@ fn what_failed_half_way_under_a_header_is_not_sent_again() {
     let log = Log::default();
     let seen = log.clone();
     let bottom = transport(Caps::stream(), Intercepts::WRITE, move || Chokes(seen.clone(), 0));
-    let framed = LevelNode::new(xio_drivers::frame::driver()).over(bottom);
+    let framed = LevelNode::new(frame::driver()).over(bottom);
     let h = open(&engine, transform(Intercepts::WRITE_DONE, || Stubborn(false)).over(framed));
     let e = h.write(vec![7; 100]).deadline(LONG).wait().unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Reset, "{e}");
     // The header and the body once; the rest of them is nobody's to send.
     assert_eq!(log.take(), ["104", "94"]);
     assert_eq!(h.write("more").wait().unwrap_err().kind(), ErrorKind::Reset);
+}
+
+#[test]
+fn writes_at_the_gate_of_a_torn_stream_all_end() {
+    let sim = Sim::with_config(3, SimConfig::calm().with_buffer(10));
+    let engine = Engine::builder().owner_driven().reactor(sim.clone()).build().unwrap();
+    let node = LevelNode::new(frame::driver()).over(LevelNode::new(tcp::driver()));
+    let stack = Stack::new(node).unwrap();
+    let server = engine.listen(&stack, Contact::new("10.0.0.1:7000")).wait().unwrap();
+    let h = engine.open(&stack, server.contact().clone()).wait().unwrap();
+    let peer = server.accept().wait().unwrap().open().wait().unwrap();
+    let (tx, rx) = mpsc::channel();
+    for _ in 0..9 {
+        let tx = tx.clone();
+        h.write("").then(move |r| tx.send(r.map_err(|f| f.kind()).err()).unwrap());
+    }
+    // Two messages and a half fit; nobody reads them.
+    peer.close().wait().unwrap();
+    sim.run(&engine);
+    let all: Vec<_> = rx.try_iter().collect();
+    assert_eq!((all.len(), all.iter().flatten().count()), (9, 7), "{all:?}");
 }

@@ -3,9 +3,10 @@
 use std::sync::mpsc;
 
 use bytes::{Bytes, BytesMut};
-use xio_core::attr::{Group, OpAttrs, Priority};
+use xio_core::attr::{Group, OpAttrs, Priority, Size};
+use xio_core::reactor::Sim;
 use xio_core::{Contact, Engine, ErrorKind, Handle, LevelNode, Stack};
-use xio_drivers::{loop_, pick};
+use xio_drivers::{frame, loop_, pick, queue, tcp};
 
 use super::bed::{LONG, SHORT, got, group, label, leaf, read};
 
@@ -159,4 +160,39 @@ fn a_read_that_waits_behind_what_nobody_reads_is_told_so() {
     }
     far[0].write("more").wait().unwrap();
     assert_eq!(read(&h, 9), got("more", "a.x"));
+}
+
+/// The error of a write is put away at the queue, which sends the next one, and goes on from there: the
+/// queue is not what was torn, and hears of every write that it has sent.
+#[test]
+fn half_a_message_on_one_branch_is_nothing_to_the_others() {
+    let sim = Sim::new(0);
+    let engine = Engine::builder().owner_driven().reactor(sim.clone()).build().unwrap();
+    let options = loop_::Options::default().with_buffer(Size(64));
+    let over = |below| LevelNode::new(frame::driver()).over(below);
+    let x = over(leaf(&loop_::driver(), &options));
+    let y = over(LevelNode::new(tcp::driver()));
+    let listen = |node: &LevelNode, at: &str| {
+        engine.listen(&Stack::new(node.clone()).unwrap(), Contact::new(at)).wait().unwrap()
+    };
+    let servers = [listen(&x, "x"), listen(&y, "10.0.0.1:7000")];
+    let branches = LevelNode::new(pick::driver()).branch("x", x).branch("y", y);
+    let stack = Stack::new(LevelNode::new(queue::driver()).over(branches)).unwrap();
+    let to = "{x: x, y: 10.0.0.1:7000}".parse::<Contact>().unwrap();
+    let h = engine.open(&stack, to).wait().unwrap();
+    let far = servers.each_ref().map(|s| s.accept().wait().unwrap().open().wait().unwrap());
+    let (tx, rx) = mpsc::channel();
+    for (to, len) in [("x", 1000), ("y", 3), ("x", 4), ("y", 5)] {
+        let tx = tx.clone();
+        h.write(vec![1; len]).attr(group(to)).then(move |r| tx.send((len, r.map_err(|f| f.kind()).is_ok())).unwrap());
+    }
+    far[0].close().wait().unwrap();
+    let (done, shut) = mpsc::channel();
+    h.shutdown().then(move |r| done.send(r.is_ok()).unwrap());
+    sim.run(&engine);
+    let mut all: Vec<_> = rx.try_iter().collect();
+    all.sort_unstable();
+    assert_eq!(all, [(3, true), (4, false), (5, true), (1000, false)]);
+    assert_eq!(shut.try_recv(), Ok(true));
+    assert_eq!([read(&far[1], 9).unwrap().0.len(), read(&far[1], 9).unwrap().0.len()], [3, 5]);
 }

@@ -4,6 +4,8 @@
 
 use std::fmt::{self, Display, Formatter, Write};
 
+use xio_core::planted;
+
 use super::MAX_SPEC;
 use super::ast::{BranchSpec, LevelSpec, SpecOption, SpecValue, StackSpec, is_bare};
 use crate::render::is_visible;
@@ -59,6 +61,9 @@ impl Display for SpecValue {
         match self {
             Self::Bare(t) if is_bare(t) => f.write_str(t),
             Self::Bare(t) | Self::Quoted(t) => string(f, t),
+            Self::List(items) if items.len() == 1 && planted("a list of one is printed without its brackets") => {
+                items[0].fmt(f)
+            }
             Self::List(items) => {
                 f.write_char('[')?;
                 for (i, item) in items.iter().enumerate() {

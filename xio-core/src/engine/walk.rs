@@ -66,6 +66,8 @@ pub(crate) fn walk<K: Kind, S: Stats>(tree: &mut Tree, cell: &mut Cell<K>, step:
             Next::Stop(s) => return s,
         },
     };
+    // It failed below and goes on up from where it was put away: here nothing tears.
+    let mut passing = !down && matches!(step, Step::Acted { phase: Phase::Up, .. });
     let mut down = down;
     let mut turns = 0;
     let mut failed = cx.inner.rare.as_ref().is_some_and(|r| !r.failed.is_empty());
@@ -128,7 +130,7 @@ pub(crate) fn walk<K: Kind, S: Stats>(tree: &mut Tree, cell: &mut Cell<K>, step:
                 }
             }
         }
-        if K::KIND == OpKind::Write && cell.head.error.is_some() {
+        if !std::mem::take(&mut passing) && K::KIND == OpKind::Write && cell.head.error.is_some() {
             failed |= tear(&mut cx, cell, at);
         }
         loop {

@@ -7,7 +7,7 @@ use parking_lot::{ReentrantMutex, ReentrantMutexGuard};
 
 /// Whether a fault of this name is planted: that is what the environment says, since a process that has a
 /// fault is good for nothing else.
-pub(crate) fn planted(name: &str) -> bool {
+pub fn planted(name: &str) -> bool {
     static PLANTED: LazyLock<Option<String>> = LazyLock::new(|| std::env::var("XIO_PLANTED").ok());
     PLANTED.as_deref() == Some(name)
 }
