@@ -205,6 +205,7 @@ fn tear<K: Kind>(cx: &mut Cx<'_>, cell: &Cell<K>, at: u8) -> bool {
     if !whole || moved == 0 || moved >= total {
         return false;
     }
+    let place = cx.inner.place(at);
     let failed = &mut cx.inner.rare().failed;
     if !failed.iter().any(|f| f.node == at) {
         // A connection that broke says so to the writes that follow, too.
@@ -212,7 +213,7 @@ fn tear<K: Kind>(cx: &mut Cx<'_>, cell: &Cell<K>, at: u8) -> bool {
         let broke = broke.filter(|k| !matches!(k, ErrorKind::Cancelled | ErrorKind::TimedOut));
         let what = if broke.is_some() { "failed" } else { "stopped" };
         let text = format!("a {what} write left {moved} of {total} bytes of a message sent");
-        let error = Error::new(broke.unwrap_or(ErrorKind::BrokenPipe)).detail(text);
+        let error = Error::new(broke.unwrap_or(ErrorKind::BrokenPipe)).detail(text).at(K::KIND, || place);
         failed.push(Failed { node: at, error, writes_only: true });
     }
     true
