@@ -164,7 +164,15 @@ fn run(side: &Side, task: Task) -> Done {
 
 fn read(side: &Side, at: Option<u64>, wanted: usize, room: usize, buf: Vec<u8>) -> Done {
     let most = room.min(wanted.max(CHUNK)).min(MOST);
-    let mut data = if buf.len() < most { vec![0; most] } else { buf };
+    let mut data = buf;
+    if data.len() < most {
+        // As much as a reader asks for, which there may be no memory for.
+        data = Vec::new();
+        if data.try_reserve_exact(most).is_err() {
+            return Done { data, moved: 0, end: End::Failed(io::ErrorKind::OutOfMemory.into()) };
+        }
+        data.resize(most, 0);
+    }
     let mut got = 0usize;
     let end = loop {
         // A pipe that was never written to looks like one at its end to those who only read.

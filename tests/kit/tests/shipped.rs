@@ -20,6 +20,7 @@ driver_contract!(tcp_contract, subjects::tcp_contract());
 driver_contract!(loop_contract, subjects::loop_contract());
 driver_contract!(loop_of_messages, subjects::loop_of_messages());
 driver_contract!(void_contract, subjects::void_contract());
+driver_contract!(file_contract, subjects::file_contract());
 driver_contract!(rate_contract, subjects::rate_contract());
 driver_contract!(fault_contract, subjects::fault_contract());
 driver_contract!(pick_contract, subjects::pick_contract());

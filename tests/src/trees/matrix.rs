@@ -39,11 +39,6 @@ const BEDS: [&str; 2] = ["tcp", "frame/tcp"];
 /// Rules that stacks are known to break which have such a level, so often at least. Why stands with the
 /// drivers alone, in the tests of the kit.
 const KNOWN: &[(&str, &str, usize)] = &[
-    // What one user's buffer sizes is not tried for there.
-    ("H3", "queue(early)", 1),
-    ("H3", "file", 1),
-    // The kit resets the connections of one map of contacts, not those of a map in it.
-    ("D6", "pick", 2),
     // Nobody holds what it throws away.
     ("C11", "loss=", 1),
 ];

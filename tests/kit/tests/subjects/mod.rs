@@ -2,11 +2,17 @@
 //! datagrams, memory that processes share, a greeting.
 
 use xio_core::{Contact, LevelNode};
-use xio_drivers::{fault, frame, loop_, null, pick, queue, rate, tcp, void};
+use xio_drivers::{fault, file, frame, loop_, null, pick, queue, rate, tcp, void};
 use xio_testkit::{Subject, beds, greeter, ledger};
 
 /// Where sockets of the simulated network listen.
 const AT: &str = "127.0.0.1:0";
+
+/// A file of its own for each handle would need a contact for each; nobody reads what others wrote there.
+fn file() -> String {
+    let path = std::env::temp_dir().join(format!("xio-contract-{}", std::process::id()));
+    path.display().to_string()
+}
 
 /// Each subject under the name of its tests.
 macro_rules! subjects {
@@ -39,6 +45,10 @@ subjects! {
         Subject::transport(loop_::driver(), ()).with_attr(Box::new(options)).named("loop of messages")
     };
     void_contract Subject::transport(void::driver(), ());
+    file_contract {
+        let options = file::Options::default().with_mode("read-write".to_owned()).with_create(Some(true));
+        Subject::transport(file::driver(), Contact::new(file())).with_attr(Box::new(options))
+    };
     rate_contract Subject::transform(rate::driver());
     fault_contract Subject::transform(fault::driver());
     pick_contract Subject::transform(pick::driver());
