@@ -9,7 +9,7 @@ use xio_core::buffer::Chunk;
 use xio_core::{Error, ErrorKind};
 
 use super::gather::labelled;
-use super::route::join;
+use super::route::{is_within, join};
 
 /// Most reads of a branch that lie unread.
 const MAX_ITEMS: usize = 256;
@@ -179,9 +179,9 @@ impl Lane {
 }
 
 impl Item {
-    /// Whether a reader of `inner` is to get it; an error of the whole branch is for everyone.
+    /// Whether a reader of `inner` is to get it; an error is for everyone who reads what lies within.
     fn is_of(&self, inner: Option<&Group>) -> bool {
         let own = self.attrs.find::<Group>();
-        own == inner || (own.is_none() && self.what.is_err())
+        own == inner || (self.what.is_err() && is_within(inner, own))
     }
 }

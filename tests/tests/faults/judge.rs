@@ -166,7 +166,10 @@ impl Sum {
         let mut told = false;
         for (op, e) in outcomes.iter().filter_map(|(op, e)| Some((op, e.as_ref()?))) {
             // An error of the system has no text of ours.
-            let is_ours = seam != Seam::Call || kind == ErrorKind::Panicked || e.to_string().contains(TEXT);
+            let says = |e: &dyn std::error::Error| e.to_string().contains(TEXT);
+            // A write behind one that left half a message has that one's error as its cause.
+            let is_named = says(e) || std::error::Error::source(e).is_some_and(says);
+            let is_ours = seam != Seam::Call || kind == ErrorKind::Panicked || is_named;
             let is_it = e.kind() == kind && is_ours;
             told |= is_it;
             // Where a peer reads no more, a close has its time and then aborts.

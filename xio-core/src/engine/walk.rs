@@ -209,14 +209,21 @@ fn tear<K: Kind>(cx: &mut Cx<'_>, cell: &Cell<K>, at: u8) -> bool {
     let failed = &mut cx.inner.rare().failed;
     if !failed.iter().any(|f| f.node == at) {
         // A connection that broke says so to the writes that follow, too.
-        let broke = cell.head.error.as_ref().map(Error::kind);
-        let broke = broke.filter(|k| !matches!(k, ErrorKind::Cancelled | ErrorKind::TimedOut));
+        let broke = cell.head.error.as_ref().filter(|e| !is_stop(e.kind()));
         let what = if broke.is_some() { "failed" } else { "stopped" };
         let text = format!("a {what} write left {moved} of {total} bytes of a message sent");
-        let error = Error::new(broke.unwrap_or(ErrorKind::BrokenPipe)).detail(text).at(K::KIND, || place);
+        let mut error = Error::new(broke.map_or(ErrorKind::BrokenPipe, Error::kind)).detail(text);
+        if let Some(cause) = broke {
+            error = error.source_error(cause.clone());
+        }
+        let error = error.at(K::KIND, || place);
         failed.push(Failed { node: at, error, writes_only: true });
     }
     true
+}
+
+fn is_stop(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Cancelled | ErrorKind::TimedOut)
 }
 
 /// Goes on where an op was put away in the middle of a turn.

@@ -84,6 +84,11 @@ fn moves_much(w: &World, reads: Reads) -> Checked {
             }
             Ok(_) => {}
             Err(f) if reads_less(reads, f.kind()) => {}
+            // What has no peer, such as a file, ends where nothing was written.
+            Err(f) if none_came && !w.caps().accepts => {
+                let ends = [ErrorKind::Exhausted, ErrorKind::TimedOut, ErrorKind::Eof, ErrorKind::UnexpectedEof];
+                says_why(&f.error, &ends)?;
+            }
             Err(f) if none_came => says_why(&f.error, &[ErrorKind::Exhausted, ErrorKind::TimedOut])?,
             Err(f) => says_why(&f.error, &[ErrorKind::Exhausted])?,
         }
