@@ -1,6 +1,6 @@
 //! Every pair of levels, and triples in which every two of their places have met: what fits keeps all
 //! rules of the contract, what does not is refused when it is bound, where it does not fit, and no level
-//! of it is made. Invariant: a combination counts once, as what [`fit`](super::fit) says it is.
+//! of it is made. Invariant: a combination counts once, as what `fit` says it is.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
