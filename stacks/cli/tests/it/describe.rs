@@ -39,6 +39,7 @@ fn drivers_are_listed_and_described() {
             "as below",
             "as below",
             "stream",
+            "datagram",
             "stream, message"
         ]
     );
