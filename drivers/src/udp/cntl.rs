@@ -34,6 +34,8 @@ pub struct Tally {
     pub links: u64,
     /// Links that are open or wait now.
     pub live: u64,
+    /// Bytes that wait in links which are not open; a short datagram counts 64.
+    pub bytes: u64,
     /// Datagrams of new peers dropped because too many links wait or are open.
     pub refused: u64,
     /// Datagrams dropped because too much waits in a link that is not open.

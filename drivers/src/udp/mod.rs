@@ -7,7 +7,8 @@
 //! | `192.0.2.1:7000`, `[2001:db8::1]:7000` | a handle with this one peer | listens on that address |
 //! | `example.org:7000` | looks the name up; its first address, IPv4 first | the same |
 //! | `:7000`, `*:7000`, `7000` | a handle for whoever sends, bound there | listens on all addresses |
-//! | `*` or nothing | the same on a free port | takes a free port |
+//! | `0.0.0.0:7000`, `[::]:7000` | the same, with IPv4 alone or both | the same |
+//! | `192.0.2.1:0`, `:0`, `*` or nothing | the same on a free port | takes a free port |
 //!
 //! On a handle for whoever sends, a read gives its sender in the attr [`Peer`](xio_core::attr::Peer), and a
 //! write needs one (a numeric address). On a handle with one peer nobody else's datagrams are read.
@@ -50,6 +51,7 @@
 
 mod cntl;
 mod driver;
+mod guest;
 mod hub;
 mod level;
 mod open;

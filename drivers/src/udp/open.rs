@@ -1,15 +1,24 @@
-//! Where an open goes: a peer, or a place where whoever sends is heard. Invariant: what a contact names is
-//! never replaced by something else.
+//! How a handle opens: towards a peer, at a place where whoever sends is heard, or over an accepted link.
+//! Invariant: what a contact names is never replaced by something else.
 
 use std::net::SocketAddr;
 
-use xio_core::{Contact, Error, ErrorKind};
+use xio_core::driver::options;
+use xio_core::io::{Connected, Io, IoDone};
+use xio_core::op::Open;
+use xio_core::{Contact, Cx, Error, ErrorKind, Flow, Op};
 
 use super::Options;
-use crate::net::{Host, HostPort, bad, canonical};
+use super::guest::Guest;
+use super::hub::Link;
+use super::level::{Datagrams, Step};
+use crate::net::{Host, HostPort, bad, canonical, unresolved};
+
+/// Most receives of a server's socket that one open makes in search of its own peer's datagrams.
+const MAX_DRAIN: u32 = 256;
 
 /// What an open is to do.
-pub(super) enum Way {
+enum Way {
     /// One peer.
     Peer(SocketAddr),
     /// One peer, whose name has to be looked up.
@@ -20,7 +29,7 @@ pub(super) enum Way {
 
 impl Way {
     /// From the contact.
-    pub(super) fn of(contact: &Contact) -> Result<Self, Error> {
+    fn of(contact: &Contact) -> Result<Self, Error> {
         let text = match contact {
             Contact::Text(t) => t,
             Contact::None => return Ok(Self::Anybody),
@@ -32,6 +41,8 @@ impl Way {
         let to = HostPort::parse(text)?;
         match (&to.host, to.port) {
             (Host::Any, _) => Ok(Self::Anybody),
+            // Nobody's address, so a place of this host.
+            (Host::Ip(ip, _), Some(port)) if port == 0 || ip.is_unspecified() => Ok(Self::Anybody),
             (_, None) => Err(bad(text, text.len(), "the port is missing", "write `host:port`, or `[address]:port`")),
             (_, Some(0)) => {
                 let help = "write the port of the peer; `:0` is heard by a free port of this host";
@@ -45,8 +56,145 @@ impl Way {
     }
 }
 
+impl Datagrams {
+    /// An open begins, or a request of it is done.
+    pub(super) fn go_on<'o>(&mut self, cx: &mut Cx<'_>, mut op: Op<'o, Open>) -> Flow<'o> {
+        let done = op.io_done();
+        let step = self.more.as_mut().map(|m| std::mem::take(&mut m.step)).unwrap_or_default();
+        match (done, step) {
+            (IoDone::None, _) => self.begin(cx, op),
+            (IoDone::Connected(c), _) => self.bound(cx, op, *c),
+            (IoDone::Addresses(list), _) => {
+                let o = self.options(cx);
+                match choose(list, &o) {
+                    Some(to) => self.connect(op, &o, to),
+                    None => {
+                        let text = format!("`{}`: the name has no address", op.contact());
+                        op.failed(Error::new(ErrorKind::Resolve).detail(text))
+                    }
+                }
+            }
+            (IoDone::Failed(e), Step::Lookup) => {
+                let e = unresolved(e).detail(format!("`{}`", op.contact()));
+                op.failed(e)
+            }
+            (IoDone::Datagrams(came), Step::Drain(n)) => {
+                if let Some(guest) = self.guest() {
+                    guest.link.hub().put(*came);
+                }
+                self.drain(cx, op, n)
+            }
+            (IoDone::Failed(_), Step::Drain(_)) => self.settle(cx, op),
+            // A greeting that does not go is as one that is lost.
+            (IoDone::Done | IoDone::Failed(_), Step::Greeting) => op.finished(),
+            (IoDone::Failed(e), _) => {
+                let e = Error::from(e);
+                let goes_on =
+                    self.peer.is_none() && self.more.as_mut().is_some_and(|m| m.places.goes_on_after(e.kind()));
+                if goes_on {
+                    let o = self.options(cx);
+                    return self.try_next(op, &o);
+                }
+                let text = op.contact().to_string();
+                op.failed(refused(e, &text))
+            }
+            _ => op.failed(ErrorKind::Contract),
+        }
+    }
+
+    fn begin<'o>(&mut self, cx: &mut Cx<'_>, mut op: Op<'o, Open>) -> Flow<'o> {
+        self.clear();
+        let o = self.options(cx);
+        if op.is_passive() {
+            let Some(Ok(link)) = op.link(cx).map(|part| part.downcast::<Link>()) else {
+                let text = "the accepted link has no peer of this level";
+                return op.failed(Error::new(ErrorKind::InvalidInput).detail(text));
+            };
+            return self.begin_link(op, *link);
+        }
+        match Way::of(op.contact()) {
+            Ok(Way::Peer(to)) => self.connect(op, &o, to),
+            Ok(Way::Name(host, port)) => {
+                self.more.get_or_insert_default().step = Step::Lookup;
+                op.io(Io::Resolve { host, port })
+            }
+            Ok(Way::Anybody) => match o.places(op.contact()) {
+                Ok((places, _)) => {
+                    self.more.get_or_insert_default().places = places;
+                    self.try_next(op, &o)
+                }
+                Err(e) => op.failed(e),
+            },
+            Err(e) => op.failed(e),
+        }
+    }
+
+    fn connect<'o>(&mut self, op: Op<'o, Open>, o: &Options, to: SocketAddr) -> Flow<'o> {
+        self.peer = Some(to);
+        match o.towards(to) {
+            Ok(o) => op.io(Io::Datagram(Box::new(o))),
+            Err(e) => op.failed(e),
+        }
+    }
+
+    fn try_next<'o>(&mut self, op: Op<'o, Open>, o: &Options) -> Flow<'o> {
+        let next = self.more.as_mut().and_then(|m| m.places.next());
+        match next.map(|at| o.at(at)) {
+            Some(Ok(o)) => op.io(Io::Datagram(Box::new(o))),
+            Some(Err(e)) => op.failed(e),
+            None => op.failed(ErrorKind::AddrNotAvailable),
+        }
+    }
+
+    /// A socket of its own for the link's peer, beside the server's.
+    fn begin_link<'o>(&mut self, op: Op<'o, Open>, link: Link) -> Flow<'o> {
+        let hub = link.hub();
+        let mut o = hub.options().socket();
+        o.socket.bind = vec![hub.at()];
+        o.to = Some(link.peer());
+        o.shared = true;
+        self.peer = Some(canonical(link.peer()));
+        self.more.get_or_insert_default().guest = Some(Guest::new(link));
+        op.io(Io::Datagram(Box::new(o)))
+    }
+
+    /// The socket is there.
+    fn bound<'o>(&mut self, cx: &mut Cx<'_>, op: Op<'o, Open>, c: Connected) -> Flow<'o> {
+        self.sock = Some(c.sock.clone());
+        if self.guest().is_some() {
+            return self.drain(cx, op, 0);
+        }
+        if self.peer.is_some() && options::<Options>(cx.attr()).greet {
+            self.more.get_or_insert_default().step = Step::Greeting;
+            return op.io(Io::SendDatagrams(c.sock, None));
+        }
+        op.finished()
+    }
+
+    /// What the peer sent to the server's socket before it had one of its own is still there.
+    fn drain<'o>(&mut self, cx: &mut Cx<'_>, op: Op<'o, Open>, done: u32) -> Flow<'o> {
+        let server = self.guest().and_then(|g| g.link.hub().sock());
+        match server.filter(|_| done < MAX_DRAIN) {
+            Some(sock) => {
+                self.more.get_or_insert_default().step = Step::Drain(done + 1);
+                op.io(Io::PollDatagrams(sock))
+            }
+            None => self.settle(cx, op),
+        }
+    }
+
+    /// The link is open.
+    fn settle<'o>(&mut self, cx: &mut Cx<'_>, op: Op<'o, Open>) -> Flow<'o> {
+        self.take_late();
+        if let Some(guest) = self.guest() {
+            guest.look_later(cx);
+        }
+        op.finished()
+    }
+}
+
 /// The address of a name that an open takes: the first that `bind` can reach, IPv4 first.
-pub(super) fn choose(mut list: Vec<SocketAddr>, options: &Options) -> Option<SocketAddr> {
+fn choose(mut list: Vec<SocketAddr>, options: &Options) -> Option<SocketAddr> {
     list.sort_by_key(SocketAddr::is_ipv6);
     let list: Vec<_> = list.into_iter().map(canonical).collect();
     list.iter().copied().find(|a| options.towards(*a).is_ok()).or_else(|| list.first().copied())
@@ -81,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_host_is_a_peer_and_none_is_anybody() {
-        for text in ["", "*", ":7000", "7000", "*:0"] {
+        for text in ["", "*", ":7000", "7000", "*:0", "127.0.0.1:0", "0.0.0.0:7000", "[::]:0"] {
             assert!(matches!(Way::of(&Contact::new(text)), Ok(Way::Anybody)), "{text}");
         }
         let peer = |text: &str| match Way::of(&Contact::new(text)) {
