@@ -39,8 +39,11 @@ fn pair(sim: &Sim, engine: &Engine, options: Options) -> (Handle, Handle, Server
     (near, far, server)
 }
 
+/// What reads came to.
+type Heard = Arc<Mutex<Vec<Result<Vec<u8>, ErrorKind>>>>;
+
 /// Has everything read that comes.
-fn hear(h: &Handle, got: &Arc<Mutex<Vec<Result<Vec<u8>, ErrorKind>>>>) {
+fn hear(h: &Handle, got: &Heard) {
     let (next, told) = (h.clone(), got.clone());
     h.take(65_536).then(move |r| {
         let r = r.map(|d| d.into_bytes().to_vec()).map_err(|f| f.kind());
@@ -56,7 +59,7 @@ fn hear(h: &Handle, got: &Arc<Mutex<Vec<Result<Vec<u8>, ErrorKind>>>>) {
 fn numbered(seed: u64, config: SimConfig, count: u32) -> (Vec<u32>, usize, u64) {
     let (sim, engine) = world(seed, config);
     let (near, far, _server) = pair(&sim, &engine, Options::default());
-    let got = Arc::default();
+    let got = Heard::default();
     hear(&far, &got);
     for i in 0..count {
         near.write(Bytes::copy_from_slice(&i.to_be_bytes())).wait().unwrap();
@@ -137,7 +140,7 @@ fn accept_all(server: &Server, count: &Arc<AtomicUsize>, kept: &Arc<Mutex<Vec<Ha
 fn silent_links_end_and_others_do_not() {
     let (sim, engine) = world(1, SimConfig::calm());
     let (near, far, server) = pair(&sim, &engine, Options::default().with_idle(Duration::from_secs(10)));
-    let got = Arc::default();
+    let got = Heard::default();
     hear(&far, &got);
     for _ in 0..10 {
         sim.run_for(&engine, Duration::from_secs(4));

@@ -2,7 +2,7 @@
 //! (`sendmmsg`, `recvmmsg`) and segmented (GSO, GRO, through `quinn-udp`).
 //!
 //! Invariant: a flood counts what arrived, not what was sent; a stream waits for its peer after every
-//! [`WINDOW`] messages, so that nothing overflows and nothing is lost on loopback.
+//! window ([`windows`]), so that nothing overflows and nothing is lost on loopback.
 //!
 //! Does not: wait for readiness where one blocking call does.
 
@@ -21,8 +21,10 @@ use crate::placement::{Placement, Side};
 use crate::raw::warm_up;
 use crate::sample::{Sample, thread_cpu};
 
-/// Messages of a stream before its peer answers: far fewer than a socket's receive buffer holds.
+/// Most messages of a stream before its peer answers, and most bytes of the system's memory that they take:
+/// less than a socket's receive buffer has unasked (208 KiB).
 pub const WINDOW: usize = 32;
+const WINDOW_BYTES: usize = 96 << 10;
 /// Datagrams that go in one call.
 pub const BATCH: usize = 64;
 /// Longest segmented run, in bytes.
@@ -98,7 +100,7 @@ pub fn stream(placement: Placement, size: usize, messages: usize) -> io::Result<
         move || {
             let buf = PageBuf::new(size);
             let run = |count: usize| -> io::Result<()> {
-                windows(count).try_for_each(|n| {
+                windows(count, size).try_for_each(|n| {
                     (0..n).try_for_each(|_| a.send(&buf).map(drop))?;
                     a.recv(&mut [0]).map(drop)
                 })
@@ -111,7 +113,7 @@ pub fn stream(placement: Placement, size: usize, messages: usize) -> io::Result<
         move || {
             let mut buf = PageBuf::new(size);
             let mut run = |count: usize| -> io::Result<()> {
-                windows(count).try_for_each(|n| {
+                windows(count, size).try_for_each(|n| {
                     (0..n).try_for_each(|_| b.recv(&mut buf).map(drop))?;
                     b.send(&[1]).map(drop)
                 })
@@ -125,9 +127,11 @@ pub fn stream(placement: Placement, size: usize, messages: usize) -> io::Result<
     Sample::from_stream(size, messages, wall, source_cpu + sink_cpu)
 }
 
-/// How many messages each window of a stream has.
-pub fn windows(messages: usize) -> impl Iterator<Item = usize> {
-    (0..messages).step_by(WINDOW).map(move |at| WINDOW.min(messages - at))
+/// How many messages of `size` bytes each window of a stream has.
+pub fn windows(messages: usize, size: usize) -> impl Iterator<Item = usize> {
+    // The system counts its own memory too, and rounds up to a power of two.
+    let window = (WINDOW_BYTES / (2 * size + 1024)).clamp(1, WINDOW);
+    (0..messages).step_by(window).map(move |at| window.min(messages - at))
 }
 
 /// Where a flood comes from.
@@ -363,6 +367,7 @@ mod tests {
         }
         assert!(pingpong(Placement::Unpinned, 64, 50).unwrap().p50_us.is_some());
         assert!(stream(Placement::Unpinned, 64, 100).unwrap().ns_per_op > 0.0);
-        assert_eq!(windows(70).collect::<Vec<_>>(), [32, 32, 6]);
+        assert_eq!(windows(70, 64).collect::<Vec<_>>(), [32, 32, 6]);
+        assert_eq!(windows(3, 65_507).collect::<Vec<_>>(), [1, 1, 1]);
     }
 }

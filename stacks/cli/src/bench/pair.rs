@@ -97,7 +97,7 @@ fn in_windows(
         plan,
         |handle| {
             let run = |count| {
-                windows(count).try_fold(None, |_, n| {
+                windows(count, plan.size).try_fold(None, |_, n| {
                     let seen = pour(plan, handle, n)?;
                     handle.flush().wait()?;
                     handle.read_into(&mut [0]).deadline(SETUP_TIME).wait()?;
@@ -110,7 +110,7 @@ fn in_windows(
         },
         |handle| {
             let run = |count| {
-                windows(count).try_for_each(|n| {
+                windows(count, plan.size).try_for_each(|n| {
                     drain(plan, handle, n)?;
                     handle.write(Bytes::from_static(&[1])).wait().map_err(|f| f.error)?;
                     handle.flush().wait()
