@@ -19,7 +19,7 @@
 //! | `max` | size | 65507 B | longest datagram that is sent |
 //! | `batch` | bool | `false` | many datagrams of equal length in one system call (GSO, GRO) |
 //! | `greet` | bool | `false` | an open sends an empty datagram; a link's first one is no message if it is empty |
-//! | `bind`, `device` | as `tcp` | any | local address; network device |
+//! | `bind`, `port_range`, `device` | as `tcp` | any | local address and ports; network device |
 //! | `reuse` | bool | `false` | several sockets on one address, for groups |
 //! | `sndbuf`, `rcvbuf` | size, runtime | the system's | socket buffers |
 //! | `dscp`, `ttl` | 0..=63, 1..=255 | the system's | |

@@ -12,7 +12,7 @@ use super::Options;
 use super::guest::Guest;
 use super::hub::Link;
 use super::level::{Datagrams, Step};
-use crate::net::{Host, HostPort, bad, canonical, unresolved};
+use crate::net::{Host, HostPort, MAX_ADDRESSES, bad, canonical, unresolved};
 
 /// Most receives of a server's socket that one open makes in search of its own peer's datagrams.
 const MAX_DRAIN: u32 = 256;
@@ -196,6 +196,7 @@ impl Datagrams {
 /// The address of a name that an open takes: the first that `bind` can reach, IPv4 first.
 fn choose(mut list: Vec<SocketAddr>, options: &Options) -> Option<SocketAddr> {
     list.sort_by_key(SocketAddr::is_ipv6);
+    list.truncate(MAX_ADDRESSES);
     let list: Vec<_> = list.into_iter().map(canonical).collect();
     list.iter().copied().find(|a| options.towards(*a).is_ok()).or_else(|| list.first().copied())
 }

@@ -10,7 +10,7 @@ use xio_core::io::SocketOptions;
 use xio_core::schema::ValueKind;
 use xio_core::{Contact, Error, ErrorKind};
 
-use crate::net::{self, Host, HostPort, Places, address};
+use crate::net::{self, Host, HostPort, Places, PortRange, address};
 
 /// Largest socket buffer; the kernel doubles it and counts in an `int`.
 const MAX_BUFFER: u64 = 1 << 30;
@@ -34,6 +34,8 @@ xio_core::options! {
         bind, with_bind: Option<String> = None, ValueKind::Text;
         /// Network device to send and receive through, like `wlan0`.
         device, with_device: Option<String> = None, ValueKind::Text;
+        /// Local ports to choose from, like `26000-26100`; the first that is free is taken.
+        port_range, with_port_range: Option<String> = None, ValueKind::Text;
         /// Let several sockets have the same address, each of which gets what is sent to its groups.
         reuse, with_reuse: bool = false, ValueKind::Bool;
         /// Size of the system's send buffer.
@@ -110,9 +112,12 @@ impl Options {
             let text = format!("{to} cannot be reached from `bind={ip}`: one is IPv4, the other IPv6");
             return Err(Error::new(ErrorKind::AddrNotAvailable).detail(text));
         }
-        if bind.port.is_some() || !ip.is_unspecified() {
-            o.socket.bind = vec![address(ip, scope, bind.port.unwrap_or(0))];
-        }
+        o.socket.bind = match (bind.port, self.ports()?) {
+            (Some(port), _) => vec![address(ip, scope, port)],
+            (None, Some(range)) => range.ports().map(|p| address(ip, scope, p)).collect(),
+            (None, None) if ip.is_unspecified() => Vec::new(),
+            (None, None) => vec![address(ip, scope, 0)],
+        };
         o.groups = self.groups()?;
         o.to = Some(to);
         Ok(o)
@@ -133,7 +138,13 @@ impl Options {
 
     /// Where a socket for whoever sends is bound, and the name to look up first.
     pub(super) fn places(&self, contact: &Contact) -> Result<(Places, Option<String>), Error> {
-        Places::new(Self::DRIVER, contact, self.bind()?, None)
+        Places::new(Self::DRIVER, contact, self.bind()?, self.ports()?)
+    }
+
+    /// The local ports to choose from.
+    fn ports(&self) -> Result<Option<PortRange>, Error> {
+        let range = self.port_range.as_deref().map(PortRange::parse).transpose();
+        range.map_err(|e| wrong(format!("`port_range`: {e}")))
     }
 
     fn groups(&self) -> Result<Vec<IpAddr>, Error> {
@@ -164,6 +175,9 @@ fn check(o: &Options) -> Result<(), Error> {
     if o.batch && o.dscp.is_some() {
         return Err(wrong("`batch` and `dscp` do not go together; leave one of them out".into()));
     }
+    if o.ports()?.is_some() && o.bind()?.port.is_some() {
+        return Err(wrong("`bind` names a port and `port_range` others; leave one of them out".into()));
+    }
     o.bind().map(drop)
 }
 
@@ -192,6 +206,9 @@ mod tests {
         refused(&o().with_join(vec!["239.0.0.1".into(); 21]), "at most 20 groups");
         refused(&o().with_batch(true).with_dscp(Some(1)), "do not go together");
         refused(&o().with_bind(Some("localhost".into())), "names are not looked up");
+        refused(&o().with_port_range(Some("9-8".into())), "ends before it begins");
+        let both = o().with_bind(Some(":5".into())).with_port_range(Some("5-6".into()));
+        refused(&both, "leave one of them out");
     }
 
     #[test]
@@ -218,6 +235,10 @@ mod tests {
         assert_eq!(got.groups, ["239.1.2.3".parse::<IpAddr>().unwrap(), "ff15::1".parse().unwrap()]);
         assert_eq!((got.interface.as_deref(), got.socket.device.as_deref()), (Some("lo"), Some("lo")));
         assert_eq!(got.to, Some("127.0.0.1:7".parse().unwrap()));
+        let range = o.clone().with_bind(None).with_port_range(Some("5-6".into()));
+        let text: Vec<_> =
+            range.towards("[::1]:7".parse().unwrap()).unwrap().socket.bind.iter().map(ToString::to_string).collect();
+        assert_eq!(text, ["[::]:5", "[::]:6"]);
         assert!(o.towards("[::1]:7".parse().unwrap()).is_err_and(|e| e.kind() == ErrorKind::AddrNotAvailable));
     }
 }
