@@ -39,6 +39,8 @@ pub(super) struct More {
     pub(super) guest: Option<Guest>,
     pub(super) places: Places,
     pub(super) step: Step,
+    /// The last sender, written out.
+    last: Option<(SocketAddr, Contact)>,
 }
 
 /// Where an open is.
@@ -96,11 +98,16 @@ impl Datagrams {
 
     /// Ends a read with what is in front of the queue; there is something.
     fn serve<'o>(&mut self, mut op: Op<'o, Read>) -> Flow<'o> {
-        let Some(mut came) = self.queue.pop_front() else { return op.failed(ErrorKind::Contract) };
+        let Some(came) = self.queue.front_mut() else { return op.failed(ErrorKind::Contract) };
         if self.peer.is_none() {
-            op.attrs_mut().set(Peer(contact(came.peer)));
+            let last = &mut self.more.get_or_insert_default().last;
+            // Who sends much is not written out for each datagram.
+            if last.as_ref().is_none_or(|(a, _)| Some(*a) != came.peer) {
+                *last = came.peer.map(|a| (a, contact(Some(a))));
+            }
+            op.attrs_mut().set(Peer(last.as_ref().map(|(_, c)| c.clone()).unwrap_or_default()));
         }
-        let batch = op.attrs_mut().remove::<Segment>().is_some();
+        let batch = !op.attrs().is_empty() && op.attrs_mut().remove::<Segment>().is_some();
         let whole = op.room() >= came.bytes.len();
         let fit = if whole { came.count() } else { op.room().checked_div(came.segment).unwrap_or(0) };
         if batch && fit > 1 {
@@ -108,19 +115,18 @@ impl Datagrams {
             let n = if whole { came.bytes.len() } else { each.saturating_mul(fit) };
             let mut chunk = Chunk::from(came.bytes.split_to(n.min(came.bytes.len())));
             came.len = came.len.saturating_sub(n);
+            if whole {
+                self.queue.pop_front();
+            }
             op.attrs_mut().set(Segment(each));
             op.put_chunk(&mut chunk);
-            if !whole {
-                self.queue.push_front(came);
-            }
             return op.finished();
         }
         let (first, len) = came.split_first();
-        if !came.bytes.is_empty() {
-            self.queue.push_front(came);
+        if came.bytes.is_empty() {
+            self.queue.pop_front();
         }
-        let mut chunk = Chunk::from(first);
-        if op.put_chunk(&mut chunk) < len {
+        if op.put_chunk(&mut Chunk::from(first)) < len {
             return op.failed(ErrorKind::Truncated { len });
         }
         op.finished()
@@ -175,7 +181,6 @@ impl Level for Datagrams {
 
     #[inline]
     fn read<'o>(&mut self, _: &mut Cx<'_>, mut op: Op<'o, Read>) -> Flow<'o> {
-        let Some(sock) = self.sock.clone() else { return op.failed(not_open()) };
         match op.io_done() {
             IoDone::None => {}
             IoDone::Datagrams(came) => {
@@ -202,7 +207,10 @@ impl Level for Datagrams {
         if !self.queue.is_empty() {
             return self.serve(op);
         }
-        op.io(Io::RecvDatagrams(sock))
+        match &self.sock {
+            Some(sock) => op.io(Io::RecvDatagrams(sock.clone())),
+            None => op.failed(not_open()),
+        }
     }
 
     #[inline]

@@ -10,8 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use xio_core::attr::Segment;
-use xio_core::cntl::LocalContact;
-use xio_core::{Contact, Engine, Error, Handle};
+use xio_core::{Contact, Engine, Handle};
 use xio_peers::datagrams::{BATCH, How, Sink, Source, flood, plain};
 use xio_peers::placement::Placement;
 use xio_peers::rounds::{Contender, interleave};
@@ -88,11 +87,12 @@ fn ours(place: Placement, size: usize, near: &str, far: &str, how: Ours) -> io::
         let count = (MAX_RUN / size).min(BATCH);
         Ok(Writes { _engine: engine, handle, data: vec![7; count * size].into(), size, how })
     };
+    // A link, so that both ends have one peer, as the plain sockets have.
     let sink = move || {
         let engine = Engine::new()?;
-        let handle = engine.open(&far, Contact::new("127.0.0.1:0")).wait()?;
-        let at: Result<Contact, Error> = handle.query(LocalContact);
-        tell.send(at?).map_err(|_| io::Error::other("the source is gone"))?;
+        let server = engine.listen(&far, Contact::new("127.0.0.1:0")).wait()?;
+        tell.send(server.contact().clone()).map_err(|_| io::Error::other("the source is gone"))?;
+        let handle = server.accept().wait()?.open().wait()?;
         Ok(Reads { _engine: engine, handle, buf: vec![0; 1 << 16], how })
     };
     flood(place, size, SPAN, source, sink)
