@@ -20,6 +20,7 @@ run counts
 run levels "$rounds"
 run waits "$rounds"
 run frames "$rounds"
+run datagrams "$rounds"
 for placement in 1cpu 2cpu; do
   bench 'tcp(nodelay)' --mode pingpong --size 64 --placement $placement
   bench 'queue/frame/tcp(nodelay)' --mode pingpong --size 64 --placement $placement
@@ -27,5 +28,6 @@ done
 bench 'tcp(nodelay, spin=50us)' --mode pingpong --size 64 --placement 2cpu
 bench 'frame/tcp(nodelay)' --mode stream --size 64,4KiB,64KiB --placement 2cpu
 bench 'queue(early)/frame/tcp(nodelay)' --mode stream --size 64,4KiB --placement 2cpu
+for placement in 1cpu 2cpu; do bench udp --mode pingpong --size 64 --placement $placement; done
 run idle
 run globus "$rounds"

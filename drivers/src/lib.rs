@@ -4,6 +4,7 @@
 //! | driver | unit | what it is for |
 //! |---|---|---|
 //! | [`tcp`] | stream | TCP client and server |
+//! | [`udp`] | datagram | UDP: one peer or many, server, groups, batches |
 //! | [`loop_`] | stream, message | pairs inside one process |
 //! | [`void`] | stream, message | swallows writes, finishes reads at once; for measuring |
 //! | [`null`] | as below | does nothing; for measuring and testing |
@@ -26,7 +27,7 @@ pub mod file;
 pub mod frame;
 #[cfg(feature = "loop")]
 pub mod loop_;
-#[cfg(feature = "tcp")]
+#[cfg(any(feature = "tcp", feature = "udp"))]
 mod net;
 #[cfg(feature = "null")]
 pub mod null;
@@ -40,6 +41,8 @@ pub mod queue;
 pub mod rate;
 #[cfg(feature = "tcp")]
 pub mod tcp;
+#[cfg(feature = "udp")]
+pub mod udp;
 #[cfg(feature = "void")]
 pub mod void;
 
@@ -64,6 +67,8 @@ pub fn all() -> Vec<Arc<dyn Driver>> {
         rate::driver(),
         #[cfg(feature = "tcp")]
         tcp::driver(),
+        #[cfg(feature = "udp")]
+        udp::driver(),
         #[cfg(feature = "void")]
         void::driver(),
     ]

@@ -1,10 +1,18 @@
 //! Host and port as text, for the transports that have them (`tcp`, `udp`). Invariant: reading never
 //! panics, and `parse(print(a)) == a`. It looks nothing up: a name stays a name.
 
+mod listening;
+mod local;
+mod places;
+
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
 
 use xio_core::{Contact, Error, ErrorKind, planted};
+
+pub(crate) use listening::{Listed, Listening};
+pub(crate) use local::usable;
+pub(crate) use places::{MAX_ADDRESSES, Places};
 
 /// Longest host name in bytes (RFC 1035 §2.3.4).
 pub(crate) const MAX_NAME: usize = 253;
@@ -137,6 +145,31 @@ pub(crate) fn canonical(a: SocketAddr) -> SocketAddr {
 /// The numeric address in a contact, canonical; `None` for anything else.
 pub(crate) fn numeric(contact: &Contact) -> Option<SocketAddr> {
     HostPort::parse(contact.text()?).ok()?.address().map(canonical)
+}
+
+/// The option `bind`: `*` where it is not set.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn bind(text: Option<&str>) -> Result<HostPort, String> {
+    let Some(text) = text else { return Ok(HostPort { host: Host::Any, port: None }) };
+    match HostPort::parse(text) {
+        Ok(HostPort { host: Host::Name(_), .. }) => {
+            Err(format!("`bind={text}` is no numeric address; names are not looked up here"))
+        }
+        Ok(b) => Ok(b),
+        Err(e) => Err(format!("`bind`: {}", e.what())),
+    }
+}
+
+/// The error of a lookup.
+pub(crate) fn unresolved(e: std::io::Error) -> Error {
+    let e = Error::from(e);
+    match e.kind() {
+        // A stop is a stop, and a limit a limit.
+        ErrorKind::Cancelled | ErrorKind::TimedOut | ErrorKind::Exhausted => e,
+        _ => Error::new(ErrorKind::Resolve).source_error(e),
+    }
 }
 
 /// A socket's address as a contact, canonical; none where there is no such address.

@@ -14,6 +14,7 @@ mod ops;
 mod pick;
 mod spec;
 mod stream;
+mod udp;
 mod value;
 
 use std::path::{Path, PathBuf};
@@ -38,7 +39,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     spec::TARGET,
     endpoint::TARGET,
     contact::TARGET,
@@ -50,6 +51,7 @@ pub const TARGETS: [Target; 11] = [
     pick::TARGET,
     file::TARGET,
     ops::TARGET,
+    udp::TARGET,
 ];
 
 impl Target {

@@ -202,7 +202,7 @@ const SHIPPED: [(&str, bool); 21] = [
     ("tls", false),
     ("trace", false),
     ("typed", false),
-    ("udp", false),
+    ("udp", cfg!(feature = "udp")),
     ("void", cfg!(feature = "void")),
     ("zstd", false),
 ];

@@ -11,12 +11,13 @@ use smallvec::SmallVec;
 use crate::buffer::{Chunk, LentMut, LentSlice, Piece, Pieces, Room, Target, total};
 use crate::contact::{Contact, Unread};
 use crate::cx::Cx;
+use crate::datagram::{Envelope, Outgoing};
 use crate::driver::LinkPart;
 use crate::engine::pump::Transfer;
 use crate::engine::walk::Settled;
 use crate::error::ErrorKind;
 use crate::handle::CloseMode;
-use crate::io::{Direction, Io};
+use crate::io::{Direction, Io, Sock};
 use crate::plan::USER;
 
 /// The chunks of a take read.
@@ -365,6 +366,8 @@ pub struct WriteBody {
     leads: Leads,
     /// Ends of the messages in a batch, in bytes of `pieces` from the front; empty: one message.
     pub(crate) ends: Vec<usize>,
+    /// Datagrams of these pieces that have gone: an empty one moves no byte.
+    sent: usize,
     saved: Vec<SavedWrite>,
     touched: bool,
 }
@@ -390,6 +393,7 @@ impl WriteBody {
             mark: usize::MAX,
             leads: SmallVec::new_const(),
             ends: Vec::new(),
+            sent: 0,
             saved: Vec::new(),
             touched: false,
         }
@@ -402,6 +406,7 @@ impl WriteBody {
         self.mark = usize::MAX;
         self.leads.clear();
         self.ends.clear();
+        self.sent = 0;
         self.touched = false;
     }
 
@@ -413,6 +418,7 @@ impl WriteBody {
         self.mark = usize::MAX;
         self.leads.clear();
         self.ends.clear();
+        self.sent = 0;
         self.touched = false;
     }
 
@@ -506,7 +512,11 @@ impl WriteBody {
     /// Sends until all is gone or nothing more fits.
     #[inline]
     pub(crate) fn transfer(&mut self, io: &Io, patient: bool) -> Transfer {
-        let Io::Send(sock) = io else { return Transfer::Failed(ErrorKind::Contract.into()) };
+        let sock = match io {
+            Io::Send(sock) => sock,
+            Io::SendDatagrams(sock, envelope) => return self.send_datagrams(sock, envelope.as_deref(), patient),
+            _ => return Transfer::Failed(ErrorKind::Contract.into()),
+        };
         let mut patience = Patience::new(patient);
         while self.moved < self.total {
             let sent = match patience.has {
@@ -529,6 +539,34 @@ impl WriteBody {
             }
         }
         Transfer::Done
+    }
+
+    /// Sends each message as a datagram, from the first that has not gone.
+    fn send_datagrams(&mut self, sock: &Sock, envelope: Option<&Envelope>, patient: bool) -> Transfer {
+        let mut patience = Patience::new(patient);
+        loop {
+            let what = Outgoing::new(&self.pieces, self.total, &self.ends, envelope, self.sent);
+            match sock.0.send_datagrams(&what, patience.has) {
+                Ok(0) => return Transfer::Failed(ErrorKind::NoProgress.into()),
+                Ok(n) => {
+                    let n = n.min(what.left());
+                    let (end, is_last) = (what.end_of(n), n == what.left());
+                    self.sent += n;
+                    self.moved = self.total.min(end);
+                    self.touched = true;
+                    if is_last {
+                        self.moved = self.total;
+                        return Transfer::Done;
+                    }
+                    patience.wears();
+                }
+                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
+                    return Transfer::Block(sock.clone(), Direction::Write);
+                }
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(e) => return Transfer::Failed(e.into()),
+            }
+        }
     }
 
     /// Whether a write that a level finished itself has gone.
@@ -562,6 +600,7 @@ impl WriteBody {
             ends: std::mem::take(&mut self.ends),
         };
         self.mark = usize::MAX;
+        self.sent = 0;
         self.touched = true;
         self.saved.push(saved);
     }

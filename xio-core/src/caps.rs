@@ -57,6 +57,9 @@ pub struct Caps {
     pub ordered: bool,
     /// Reads and writes both work.
     pub duplex: bool,
+    /// The two ends know of each other: an open fails where nobody is, each sees the other close or break
+    /// off, and who does not read stops who writes.
+    pub connected: bool,
     /// The write side can be ended alone.
     pub half_close: bool,
     /// Largest message or datagram in bytes; `None`: no limit of its own.
@@ -81,6 +84,7 @@ impl Caps {
             reliable: true,
             ordered: true,
             duplex: true,
+            connected: true,
             half_close: true,
             max_message: None,
             take_reads: true,
@@ -120,6 +124,7 @@ impl Caps {
             out.reliable &= c.reliable;
             out.ordered &= c.ordered;
             out.duplex &= c.duplex;
+            out.connected &= c.connected;
             out.half_close &= c.half_close;
             out.take_reads &= c.take_reads;
             out.accepts &= c.accepts;
@@ -142,6 +147,8 @@ impl fmt::Display for Caps {
             (self.reliable, "reliable"),
             (self.ordered, "ordered"),
             (self.duplex, "duplex"),
+            // Nearly all are: only what is not is worth a word.
+            (!self.connected, "connectionless"),
             (self.half_close, "half-close"),
             (self.take_reads, "take"),
             (self.accepts, "accepts"),

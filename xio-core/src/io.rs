@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use crate::buffer::{Piece, Room};
 use crate::cntl::Path;
+use crate::datagram::{Arrived, DatagramOptions, Envelope, Outgoing};
 use crate::reactor::Waiter;
 
 /// The direction of a wait or of a transfer.
@@ -76,6 +77,28 @@ pub trait Socket: Send + Sync {
     /// As [`send`](Self::send); `WouldBlock` after the wait.
     fn send_patiently(&self, pieces: &[Piece], skip: usize) -> io::Result<usize> {
         self.send(pieces, skip)
+    }
+
+    /// Receives one datagram; from a socket made for batches also several that came from one sender in one
+    /// go. `patient`: as in [`recv_patiently`](Self::recv_patiently).
+    ///
+    /// # Errors
+    /// `WouldBlock` where nothing is there; `ConnectionRefused` and the like where an earlier datagram came
+    /// back, once, and the socket works on.
+    fn recv_datagrams(&self, patient: bool) -> io::Result<Arrived> {
+        let _ = patient;
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Sends the next datagram; from a socket made for batches as many as go in one call. Says how many
+    /// went, never 0. A datagram goes whole or not at all.
+    ///
+    /// # Errors
+    /// `WouldBlock` where nothing fits; else why this datagram did not go. What became of an earlier one is
+    /// told to [`recv_datagrams`](Self::recv_datagrams).
+    fn send_datagrams(&self, what: &Outgoing<'_>, patient: bool) -> io::Result<usize> {
+        let _ = (what, patient);
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     /// Takes a connection off a listening socket.
@@ -238,6 +261,15 @@ pub enum Io {
     Recv(Sock),
     /// Send the write op's pieces.
     Send(Sock),
+    /// Make a datagram socket. Gives [`IoDone::Connected`].
+    Datagram(Box<DatagramOptions>),
+    /// Receive a datagram, whatever kind of op asks. Gives [`IoDone::Datagrams`].
+    RecvDatagrams(Sock),
+    /// The same, but what would have to wait fails with `WouldBlock`.
+    PollDatagrams(Sock),
+    /// Send the write op's messages, each as a datagram; with an envelope to where that says. From an op of
+    /// another kind one empty datagram, which gives [`IoDone::Done`].
+    SendDatagrams(Sock, Option<Box<Envelope>>),
     /// Look a host name up; on the pool. Gives [`IoDone::Addresses`].
     Resolve {
         /// Name or numeric address.
@@ -271,6 +303,10 @@ impl fmt::Debug for Io {
             Self::None => "None",
             Self::Recv(_) => "Recv",
             Self::Send(_) => "Send",
+            Self::Datagram(_) => "Datagram",
+            Self::RecvDatagrams(_) => "RecvDatagrams",
+            Self::PollDatagrams(_) => "PollDatagrams",
+            Self::SendDatagrams(..) => "SendDatagrams",
             Self::Resolve { .. } => "Resolve",
             Self::Connect(_) => "Connect",
             Self::Connecting(_) => "Connecting",
@@ -298,6 +334,8 @@ pub enum IoDone {
     Addresses(Vec<SocketAddr>),
     /// A socket.
     Connected(Box<Connected>),
+    /// What came.
+    Datagrams(Box<Arrived>),
     /// What the closure gave.
     Value(Box<dyn Any + Send>),
     /// It failed.
@@ -311,6 +349,7 @@ impl fmt::Debug for IoDone {
             Self::Done => f.write_str("Done"),
             Self::Addresses(a) => write!(f, "Addresses({a:?})"),
             Self::Connected(c) => write!(f, "Connected({:?} -> {:?})", c.local, c.peer),
+            Self::Datagrams(d) => write!(f, "Datagrams({} B)", d.len),
             Self::Value(_) => f.write_str("Value"),
             Self::Failed(e) => write!(f, "Failed({e})"),
         }

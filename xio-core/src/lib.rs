@@ -28,6 +28,7 @@ pub mod cntl;
 mod contact;
 pub mod contract;
 pub mod cx;
+pub mod datagram;
 pub mod driver;
 mod engine;
 mod error;

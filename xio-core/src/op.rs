@@ -236,6 +236,15 @@ pub trait Kind: sealed::Sealed + Sized + Send + 'static {
     fn transfer(_body: &mut Self::Body, _io: &Io, _patient: bool) -> Transfer {
         Transfer::Failed(Error::new(crate::error::ErrorKind::Contract).detail("this kind of op moves no bytes"))
     }
+    /// Whether a request is such a transfer; any other one comes back to the level.
+    #[doc(hidden)]
+    fn transfers(io: &Io) -> bool {
+        match io {
+            Io::Recv(_) | Io::Send(_) => true,
+            Io::SendDatagrams(..) => matches!(Self::KIND, OpKind::Write),
+            _ => false,
+        }
+    }
     /// Sets the direction of a wait for readiness.
     #[doc(hidden)]
     fn set_direction(_body: &mut Self::Body, _direction: crate::io::Direction) {}

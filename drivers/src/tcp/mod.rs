@@ -49,11 +49,9 @@
 
 mod cntl;
 mod driver;
-mod local;
 mod open;
 mod options;
 mod peer;
-mod places;
 mod race;
 mod server;
 

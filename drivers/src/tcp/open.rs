@@ -15,7 +15,6 @@ use xio_core::{CloseMode, Contact, Cx, Error, ErrorKind, Flow, Level, Op};
 use super::Options;
 use super::cntl::{Live, not_open, option};
 use super::peer::Peer;
-use super::places::Places;
 use super::race::{NOBODY, Outcome, Race};
 use crate::net::{Host, HostPort, bad, canonical, contact, numeric};
 
@@ -289,7 +288,7 @@ pub(super) fn check_contact(o: &Options, contact: &Contact) -> Result<(), Error>
         None => Ok(()),
     });
     // What only a server can take is right too.
-    open.or_else(|e| Places::new(contact, o).map(drop).map_err(|_| e))
+    open.or_else(|e| o.places(contact).map(drop).map_err(|_| e))
 }
 
 /// Where to, and the port of it.

@@ -10,9 +10,9 @@ use parking_lot::Mutex;
 use xio_core::attr::Size;
 use xio_core::io::{Keepalive, SocketOptions};
 use xio_core::schema::ValueKind;
-use xio_core::{Error, ErrorKind};
+use xio_core::{Contact, Error, ErrorKind};
 
-use crate::net::{Host, HostPort, PortRange, address};
+use crate::net::{self, Host, HostPort, Places, PortRange, address};
 
 /// Largest socket buffer; the kernel doubles it and counts in an `int`.
 const MAX_BUFFER: u64 = 1 << 30;
@@ -134,14 +134,12 @@ impl Options {
 
     /// The local address, `*` where none is set.
     pub(super) fn bind(&self) -> Result<HostPort, Error> {
-        let Some(text) = &self.bind else { return Ok(HostPort { host: Host::Any, port: None }) };
-        match HostPort::parse(text) {
-            Ok(HostPort { host: Host::Name(_), .. }) => {
-                Err(wrong(format!("`bind={text}` is no numeric address; names are not looked up here")))
-            }
-            Ok(b) => Ok(b),
-            Err(e) => Err(wrong(format!("`bind`: {}", e.what()))),
-        }
+        net::bind(self.bind.as_deref()).map_err(wrong)
+    }
+
+    /// Where a server of this contact listens, and the name to look up first.
+    pub(super) fn places(&self, contact: &Contact) -> Result<(Places, Option<String>), Error> {
+        Places::new(Self::DRIVER, contact, self.bind()?, self.ports()?)
     }
 
     /// The local ports to choose from.

@@ -14,12 +14,10 @@ use xio_core::op::{OpId, Open};
 use xio_core::{Cx, Error, ErrorKind, Held};
 
 use super::Options;
-use crate::net::HostPort;
+use crate::net::{HostPort, MAX_ADDRESSES, unresolved};
 
 /// Time an attempt has before the next one starts (RFC 8305 §5, "Connection Attempt Delay").
 pub(super) const DELAY: Duration = Duration::from_millis(250);
-/// Most addresses of a name that are tried.
-pub(super) const MAX_ADDRESSES: usize = 32;
 /// What a refusal means.
 pub(super) const NOBODY: &str = ": nobody listens there";
 
@@ -170,16 +168,6 @@ impl Race {
     fn failures(&self, lead: &str) -> String {
         let list: Vec<_> = self.failed.iter().map(|(a, k)| format!("{a} ({})", k.text())).collect();
         if list.is_empty() { String::new() } else { format!("{lead}{}", list.join(", ")) }
-    }
-}
-
-/// The error of a lookup.
-pub(super) fn unresolved(e: std::io::Error) -> Error {
-    let e = Error::from(e);
-    match e.kind() {
-        // A stop is a stop, and a limit a limit.
-        ErrorKind::Cancelled | ErrorKind::TimedOut | ErrorKind::Exhausted => e,
-        _ => Error::new(ErrorKind::Resolve).source_error(e),
     }
 }
 

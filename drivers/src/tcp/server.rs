@@ -17,11 +17,7 @@ use xio_core::{Contact, Cx, Error, ErrorKind, Flow, Held, Level, Op};
 
 use super::Options;
 use super::cntl::{Live, not_open, option};
-use super::driver::Listening;
-use super::local::usable;
-use super::places::Places;
-use super::race::unresolved;
-use crate::net::canonical;
+use crate::net::{Listed, Listening, Places, canonical, unresolved, usable};
 
 /// First and longest wait after descriptors or memory ran out.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
@@ -32,8 +28,8 @@ const MAX_STREAK: u32 = 16;
 pub(super) struct Listener {
     options: Live,
     /// What the driver's servers listen on, and what of it is ours.
-    listening: Arc<Listening>,
-    listed: Option<SocketAddr>,
+    listening: Listening,
+    listed: Option<Listed>,
     sock: Option<Sock>,
     contact: Contact,
     places: Places,
@@ -48,7 +44,7 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    pub(super) fn new(options: Options, listening: Arc<Listening>) -> Self {
+    pub(super) fn new(options: Options, listening: Listening) -> Self {
         Self {
             options: Arc::new(Mutex::new(options)),
             listening,
@@ -81,7 +77,7 @@ impl Listener {
                 Err(e) => op.failed(e),
             };
         }
-        match Places::new(op.contact(), &options) {
+        match options.places(op.contact()) {
             Ok((places, None)) => {
                 self.places = places;
                 self.try_next(op)
@@ -119,7 +115,7 @@ impl Listener {
             op.set_contact(Contact::None);
             return op.finished();
         };
-        self.listing(Some(bound));
+        self.listed = Some(self.listening.list(bound));
         if !bound.ip().is_unspecified() {
             self.contact = bound.into();
             op.set_contact(self.contact.clone());
@@ -145,16 +141,6 @@ impl Listener {
             _ => return op.failed(e.detail(format!("`{}`", self.places.text))),
         };
         op.failed(e.detail(format!("`{}`: {help}", self.places.text)))
-    }
-
-    /// Notes for the driver what this server listens on.
-    fn listing(&mut self, bound: Option<SocketAddr>) {
-        let mut all = self.listening.lock();
-        if let Some(i) = self.listed.take().and_then(|old| all.iter().position(|a| *a == old)) {
-            all.swap_remove(i);
-        }
-        all.extend(bound);
-        self.listed = bound;
     }
 
     /// Asks for a connection, if somebody waits for one.
@@ -239,7 +225,7 @@ impl Level for Listener {
 
     fn close<'o>(&mut self, _: &mut Cx<'_>, mut op: Op<'o, Close>) -> Flow<'o> {
         let _ = op.io_done();
-        self.listing(None);
+        self.listed = None;
         self.pause = None;
         self.ready.clear();
         match self.sock.take() {
@@ -297,11 +283,5 @@ impl Level for Listener {
             return c.reply::<LocalContact>(self.contact.clone());
         }
         option(&self.options, self.sock.as_ref(), c)
-    }
-}
-
-impl Drop for Listener {
-    fn drop(&mut self) {
-        self.listing(None);
     }
 }

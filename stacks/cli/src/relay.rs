@@ -9,7 +9,7 @@ use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use xio_stacks::core::caps::{Caps, Unit};
@@ -47,20 +47,23 @@ impl Moved {
     }
 }
 
-/// Moves bytes both ways until the peer has ended, then closes the handle.
+/// Moves bytes both ways until the peer has ended, then closes the handle. A peer of which nobody can know
+/// that it has ended has so when stdin has and then nothing comes for a while.
 pub(crate) fn relay(handle: &Handle, input: &Input, out: &mut File, moved: &Moved) -> Outcome {
     let over = AtomicBool::new(false);
+    let all_sent = AtomicBool::new(false);
     let caps = handle.caps();
     let (sent, received) = std::thread::scope(|s| {
         let sender = s.spawn(|| {
             let sent = send(handle, &caps, input, &over, moved);
+            all_sent.store(true, Ordering::SeqCst);
             // A peer that no longer reads may still send; any other error has to end the reads too.
             if sent.as_ref().is_err_and(|t| !t.is_gone_peer()) {
                 abort(handle);
             }
             sent
         });
-        let received = receive(handle, &caps, out, moved);
+        let received = receive(handle, &caps, &all_sent, out, moved);
         if received.is_err() {
             abort(handle);
         }
@@ -158,13 +161,20 @@ fn send(handle: &Handle, caps: &Caps, input: &Input, over: &AtomicBool, moved: &
 }
 
 /// The peer to stdout.
-fn receive(handle: &Handle, caps: &Caps, out: &mut File, moved: &Moved) -> Result<(), Trouble> {
+fn receive(handle: &Handle, caps: &Caps, all_sent: &AtomicBool, out: &mut File, moved: &Moved) -> Result<(), Trouble> {
     let mut buf = vec![0; CHUNK];
     loop {
-        let n = match handle.read_into(&mut buf).wait() {
+        let ended = all_sent.load(Ordering::SeqCst);
+        let call = handle.read_into(&mut buf);
+        let call = if caps.connected { call } else { call.deadline(GRACE) };
+        let began = Instant::now();
+        let n = match call.wait() {
             Ok(n) => n,
             Err(e) => match (e.kind(), caps.unit) {
                 (ErrorKind::Eof, _) => return Ok(()),
+                (ErrorKind::TimedOut, _) if !caps.connected && ended => return Ok(()),
+                // Earlier than that it is a level that gave up.
+                (ErrorKind::TimedOut, _) if !caps.connected && began.elapsed() >= GRACE => continue,
                 // The next read gets the rest of it.
                 (ErrorKind::Truncated { .. }, Unit::Message) => usize::try_from(e.moved()).unwrap_or(0),
                 _ => return Err(e.into()),

@@ -14,9 +14,10 @@ use xio_testkit::{Subject, beds};
 
 const LONG: Duration = Duration::from_secs(60);
 
-/// Properties that no op asks for, so that there is nothing to refuse: whether there are sockets that could
+/// Properties that no op asks for, so that there is nothing to refuse: whether two ends know of each other, there are sockets that could
 /// be cut or several of them, whether a peer has to speak first, whether a child process could reach anything.
 const NO_OP: &[&str] = &[
+    "connected=false",
     "greets=false",
     "greets=true",
     "no socket below",

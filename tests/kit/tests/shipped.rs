@@ -3,6 +3,7 @@
 
 mod subjects;
 
+use xio_core::{LevelNode, Stack};
 use xio_testkit::budget::Budget;
 use xio_testkit::driver_contract;
 
@@ -17,6 +18,8 @@ driver_contract!(queue_over_messages, subjects::queue_over_messages());
 driver_contract!(queue_early, subjects::queue_early());
 driver_contract!(frame_contract, subjects::frame_contract());
 driver_contract!(tcp_contract, subjects::tcp_contract());
+driver_contract!(udp_contract, subjects::udp_contract());
+driver_contract!(queue_over_udp, subjects::queue_over_udp());
 driver_contract!(loop_contract, subjects::loop_contract());
 driver_contract!(loop_of_messages, subjects::loop_of_messages());
 driver_contract!(void_contract, subjects::void_contract());
@@ -29,3 +32,12 @@ driver_contract!(all_of_it, subjects::all_of_it());
 driver_contract!(datagrams, subjects::datagrams());
 driver_contract!(shared_memory, subjects::shared_memory());
 driver_contract!(greeting, subjects::greeting());
+
+/// A stream cannot be made of what gets lost.
+#[test]
+fn frame_over_udp_is_refused() {
+    let level = LevelNode::new(xio_drivers::frame::driver()).over(LevelNode::new(xio_drivers::udp::driver()));
+    let faults = Stack::new(level).unwrap_err();
+    let text: Vec<_> = faults.iter().map(ToString::to_string).collect();
+    assert_eq!(text, ["it needs a stream below; this gives a datagram"]);
+}

@@ -2,7 +2,7 @@
 //! rounds of samples into a ratio.
 //!
 //! Holds: plain sockets ([`raw`]), the same with waits that can be ended ([`cancellable`]) and with a
-//! header before each message ([`framed`]), bare virtual calls and tokio's levels ([`layers`]), Globus XIO as a child process ([`globus`]), CPU
+//! header before each message ([`framed`]), datagrams ([`datagrams`]), bare virtual calls and tokio's levels ([`layers`]), Globus XIO as a child process ([`globus`]), CPU
 //! placement ([`placement`]), interleaved rounds ([`rounds`]) and a counting allocator
 //! ([`counting`]).
 //!
@@ -33,6 +33,7 @@
 pub mod buffer;
 pub mod cancellable;
 pub mod counting;
+pub mod datagrams;
 pub mod framed;
 pub mod globus;
 pub mod layers;

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use crate::datagram::Outgoing;
 use crate::engine::core::Step;
 use crate::engine::shared::Shared;
 use crate::error::{Error, ErrorKind};
@@ -49,7 +50,7 @@ pub(crate) fn attempt_caught<K: Kind>(shared: &Shared, cell: &mut Cell<K>, patie
 fn attempt<K: Kind>(shared: &Shared, cell: &mut Cell<K>, patient: bool) -> Attempt {
     let at = cell.head.at;
     match &cell.head.io {
-        IoSlot::Ask(io @ (Io::Recv(_) | Io::Send(_))) => match K::transfer(&mut cell.body, io, patient) {
+        IoSlot::Ask(io) if K::transfers(io) => match K::transfer(&mut cell.body, io, patient) {
             Transfer::Done => {
                 cell.head.io = IoSlot::None;
                 K::leave_level(&mut cell.body, at);
@@ -62,12 +63,12 @@ fn attempt<K: Kind>(shared: &Shared, cell: &mut Cell<K>, patient: bool) -> Attem
                 Attempt::Go(Step::Leave(at))
             }
         },
-        _ => control(shared, cell),
+        _ => control(shared, cell, patient),
     }
 }
 
 /// Everything but transfers.
-fn control<K: Kind>(shared: &Shared, cell: &mut Cell<K>) -> Attempt {
+fn control<K: Kind>(shared: &Shared, cell: &mut Cell<K>, patient: bool) -> Attempt {
     let at = cell.head.at;
     let io = match std::mem::replace(&mut cell.head.io, IoSlot::None) {
         IoSlot::Ask(io) => io,
@@ -90,6 +91,25 @@ fn control<K: Kind>(shared: &Shared, cell: &mut Cell<K>) -> Attempt {
     };
     let came = match io {
         Io::Recv(_) | Io::Send(_) | Io::None => IoDone::Done,
+        Io::Datagram(options) => result(shared.reactor.datagram(&options), done),
+        Io::RecvDatagrams(sock) => match sock.0.recv_datagrams(patient) {
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
+                cell.head.io = IoSlot::Ask(Io::RecvDatagrams(sock.clone()));
+                return Attempt::Block(sock, Direction::Read);
+            }
+            came => result(came, |d| IoDone::Datagrams(Box::new(d))),
+        },
+        Io::PollDatagrams(sock) => result(sock.0.recv_datagrams(false), |d| IoDone::Datagrams(Box::new(d))),
+        Io::SendDatagrams(sock, envelope) => {
+            let to = envelope.as_ref().and_then(|e| e.to);
+            match sock.0.send_datagrams(&Outgoing::empty(to), patient) {
+                Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
+                    cell.head.io = IoSlot::Ask(Io::SendDatagrams(sock.clone(), envelope));
+                    return Attempt::Block(sock, Direction::Write);
+                }
+                sent => result(sent, |_| IoDone::Done),
+            }
+        }
         Io::Resolve { host, port } => {
             let reactor = shared.reactor.clone();
             if reactor.is_virtual() {

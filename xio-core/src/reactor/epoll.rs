@@ -20,9 +20,10 @@ use slab::Slab;
 use smallvec::SmallVec;
 
 use super::edges::Edges;
-use super::{Bell, Reactor, Waiter};
+use super::{Bell, Reactor, Waiter, datagram};
 use crate::buffer::{Piece, Room};
 use crate::cntl::Path;
+use crate::datagram::DatagramOptions;
 use crate::io::{Connected, Direction, RuntimeOption, Sock, Socket, SocketOptions};
 use crate::sync::{Arc, AtomicU32, AtomicU64, Mutex, Ordering};
 use crate::time::Time;
@@ -52,9 +53,9 @@ struct Set {
     sockets: Mutex<Slab<Weak<Stream>>>,
 }
 
-/// A stream socket, connected, connecting or listening.
-struct Stream {
-    fd: OwnedFd,
+/// A stream socket, connected, connecting or listening; or what a datagram socket waits with.
+pub(super) struct Stream {
+    pub(super) fd: OwnedFd,
     /// Its number in the set, and [`REGISTERED`].
     key: AtomicU32,
     set: Arc<Set>,
@@ -141,7 +142,7 @@ impl Reactor for Epoll {
     }
 
     fn connect(&self, to: SocketAddr, options: &SocketOptions) -> io::Result<(Sock, bool)> {
-        let socket = new_socket(to, options)?;
+        let socket = new_socket(to, socket2::Type::STREAM, options)?;
         bind_first(&socket, &options.bind, to)?;
         let done = match socket.connect(&to.into()) {
             Ok(()) => true,
@@ -152,7 +153,7 @@ impl Reactor for Epoll {
     }
 
     fn listen(&self, at: SocketAddr, options: &SocketOptions) -> io::Result<Connected> {
-        let socket = new_socket(at, options)?;
+        let socket = new_socket(at, socket2::Type::STREAM, options)?;
         if options.reuse {
             socket.set_reuse_address(true)?;
         }
@@ -163,6 +164,13 @@ impl Reactor for Epoll {
         socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
         let local = socket.local_addr()?.as_socket();
         Ok(Connected::new(Sock(self.shared.stream(socket.into(), options.spin)), local, None))
+    }
+
+    fn datagram(&self, options: &DatagramOptions) -> io::Result<Connected> {
+        let (socket, local) = datagram::open(options)?;
+        let stream = self.shared.stream(socket.into(), options.socket.spin);
+        let socket = datagram::Datagram::new(stream, options, local.is_some_and(|a| a.is_ipv6()))?;
+        Ok(Connected::new(Sock(Arc::new(socket)), local, options.to))
     }
 
     fn adopt(&self, fd: OwnedFd, options: &SocketOptions) -> io::Result<Connected> {
@@ -221,7 +229,7 @@ impl Reactor for Epoll {
 
 impl Stream {
     #[inline]
-    fn attempt<T>(&self, direction: Direction, f: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    pub(super) fn attempt<T>(&self, direction: Direction, f: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
         self.edges.attempt(direction, f)
     }
 
@@ -244,6 +252,16 @@ impl Stream {
 
     fn spins(&self) -> bool {
         self.spin.load(Ordering::Relaxed) != 0
+    }
+
+    /// Whether a call may wait a moment.
+    pub(super) fn has_time(&self) -> bool {
+        !self.spins() && self.has_patience()
+    }
+
+    /// No call ever waits.
+    pub(super) fn never_waits(&self) {
+        self.patience.store(Patience::NONE, Ordering::Relaxed);
     }
 
     /// Makes the socket's calls wait a moment, once. Whether they do.
@@ -317,7 +335,7 @@ impl Socket for Stream {
     }
 
     fn recv_patiently(&self, room: &mut Room<'_>) -> io::Result<usize> {
-        if self.spins() || !self.has_patience() {
+        if !self.has_time() {
             return self.recv(room);
         }
         self.attempt(Direction::Read, || {
@@ -331,7 +349,7 @@ impl Socket for Stream {
     }
 
     fn send_patiently(&self, pieces: &[Piece], skip: usize) -> io::Result<usize> {
-        if self.spins() || !self.has_patience() {
+        if !self.has_time() {
             return self.send(pieces, skip);
         }
         self.send_with(pieces, skip, SEND)
@@ -443,8 +461,12 @@ fn micros(d: Duration) -> u32 {
     u32::try_from(d.as_nanos().div_ceil(1000)).unwrap_or(u32::MAX)
 }
 
-fn new_socket(for_: SocketAddr, options: &SocketOptions) -> io::Result<socket2::Socket> {
-    let socket = socket2::Socket::new(socket2::Domain::for_address(for_), socket2::Type::STREAM.nonblocking(), None)?;
+pub(super) fn new_socket(
+    for_: SocketAddr,
+    kind: socket2::Type,
+    options: &SocketOptions,
+) -> io::Result<socket2::Socket> {
+    let socket = socket2::Socket::new(socket2::Domain::for_address(for_), kind.nonblocking(), None)?;
     apply(&socket, options)?;
     if let Some(device) = &options.device {
         socket.bind_device(Some(device.as_bytes()))?;
@@ -453,7 +475,7 @@ fn new_socket(for_: SocketAddr, options: &SocketOptions) -> io::Result<socket2::
 }
 
 /// Takes the first local address that is free.
-fn bind_first(socket: &socket2::Socket, candidates: &[SocketAddr], like: SocketAddr) -> io::Result<()> {
+pub(super) fn bind_first(socket: &socket2::Socket, candidates: &[SocketAddr], like: SocketAddr) -> io::Result<()> {
     let mut last = None;
     for a in candidates.iter().filter(|a| a.is_ipv4() == like.is_ipv4()) {
         match socket.bind(&(*a).into()) {
@@ -468,7 +490,7 @@ fn bind_first(socket: &socket2::Socket, candidates: &[SocketAddr], like: SocketA
     }
 }
 
-fn apply(s: &socket2::Socket, o: &SocketOptions) -> io::Result<()> {
+pub(super) fn apply(s: &socket2::Socket, o: &SocketOptions) -> io::Result<()> {
     if o.nodelay {
         s.set_tcp_nodelay(true)?;
     }

@@ -3,6 +3,7 @@
 //! sockets are ready, and the engine does the rest.
 
 mod bell;
+mod datagram;
 mod edges;
 mod epoll;
 mod mark;
@@ -23,6 +24,7 @@ pub(crate) use epoll::{Epoll, several_cpus};
 pub(crate) use mark::Mark;
 pub use sim::{AcceptFault, Sim, SimConfig};
 
+use crate::datagram::DatagramOptions;
 use crate::engine::core::Core;
 use crate::io::{Connected, Sock, SocketOptions};
 use crate::op::OpId;
@@ -127,6 +129,15 @@ pub trait Reactor: Send + Sync {
     /// # Errors
     /// Why it cannot.
     fn listen(&self, at: SocketAddr, options: &SocketOptions) -> io::Result<Connected>;
+
+    /// Makes a datagram socket. Must not block.
+    ///
+    /// # Errors
+    /// Why it cannot; `Unsupported` from a reactor without datagrams.
+    fn datagram(&self, options: &DatagramOptions) -> io::Result<Connected> {
+        let _ = options;
+        Err(io::Error::new(io::ErrorKind::Unsupported, "this reactor has no datagram sockets"))
+    }
 
     /// Takes in a descriptor that somebody else made.
     ///

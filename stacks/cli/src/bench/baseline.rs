@@ -1,11 +1,11 @@
-//! What stacks are measured beside: blocking sockets over tcp, a mutex around a copy over void.
+//! What stacks are measured beside: blocking sockets over tcp and udp, a mutex around a copy over void.
 
 use std::hint::black_box;
 use std::io;
 use std::sync::Mutex;
 
 use xio_peers::buffer::PageBuf;
-use xio_peers::raw;
+use xio_peers::{datagrams, raw};
 
 use super::Mode;
 use super::plan::{Moment, Plan, Shot};
@@ -16,6 +16,8 @@ use crate::words::bottoms;
 pub(super) enum Baseline {
     /// Blocking sockets.
     Sockets,
+    /// Blocking datagram sockets.
+    Datagrams,
     /// A mutex around a copy.
     Mutex,
 }
@@ -28,6 +30,7 @@ impl Baseline {
         match plan.mode {
             Mode::Op => Some(Self::Mutex),
             _ if all("tcp") => Some(Self::Sockets),
+            _ if all("udp") => Some(Self::Datagrams),
             _ => None,
         }
     }
@@ -35,6 +38,7 @@ impl Baseline {
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Sockets => "raw blocking sockets",
+            Self::Datagrams => "raw blocking datagram sockets",
             Self::Mutex => "mutex and copy",
         }
     }
@@ -43,6 +47,8 @@ impl Baseline {
         let sample = match (self, plan.mode) {
             (Self::Sockets, Mode::Pingpong) => raw::pingpong(plan.placement, plan.size, ops)?,
             (Self::Sockets, _) => raw::stream(plan.placement, plan.size, ops, plan.recv)?,
+            (Self::Datagrams, Mode::Pingpong) => datagrams::pingpong(plan.placement, plan.size, ops)?,
+            (Self::Datagrams, _) => datagrams::stream(plan.placement, plan.size, ops)?,
             (Self::Mutex, _) => return copies(plan, ops),
         };
         Ok(Shot { sample, allocs: 0.0, outstanding: None })

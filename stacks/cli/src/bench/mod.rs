@@ -17,6 +17,7 @@ use std::io;
 use clap::ValueEnum;
 use xio_peers::placement::{Placement, usable_cpus};
 use xio_peers::rounds::{Better, Contender, Outcome as Rounds, Ratio, interleave, median};
+use xio_stacks::core::caps::Unit;
 use xio_stacks::core::schema::{Value, size_words};
 use xio_stacks::{Contact, Endpoint, Registry};
 
@@ -202,7 +203,8 @@ impl Bench {
             Mode::Pingpong | Mode::Stream if !(caps.accepts && caps.connects && caps.duplex) => {
                 return usage("both ends are measured, so the stack has to listen, connect, read and write");
             }
-            Mode::Pingpong | Mode::Stream if !(caps.reliable && caps.ordered) => {
+            // Datagrams are measured over loopback, and no more of them under way than fit there.
+            Mode::Pingpong | Mode::Stream if caps.unit != Unit::Datagram && !(caps.reliable && caps.ordered) => {
                 return usage("this stack may lose or reorder what it sends; only reliable ones can be measured");
             }
             _ => {}
@@ -242,7 +244,9 @@ impl Bench {
                 Ok(contact)
             }
             None if !target.contact.is_none() => Ok(target.contact.clone()),
-            None if bottoms(&target.stack).contains(&"tcp") => Ok(Contact::new("127.0.0.1:0")),
+            None if bottoms(&target.stack).iter().any(|b| matches!(*b, "tcp" | "udp")) => {
+                Ok(Contact::new("127.0.0.1:0"))
+            }
             None => Ok(Contact::None),
         }
     }

@@ -8,8 +8,10 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use xio_peers::datagrams::windows;
 use xio_peers::placement::Side;
 use xio_peers::raw::warm_up;
+use xio_stacks::core::handle::OpenCall;
 use xio_stacks::{Engine, Error, ErrorKind, Handle, Server};
 
 use super::plan::{Moment, Plan, Shot};
@@ -54,6 +56,9 @@ pub(super) fn stream(
     drain: impl Fn(&Plan, &Handle, usize) -> Result<(), Error> + Sync,
 ) -> io::Result<Shot> {
     let warm = warm_up(ops);
+    if !plan.stack.caps().connected {
+        return in_windows(plan, ops, pour, drain);
+    }
     let ((start, seen), end) = two_ends(
         plan,
         |handle| {
@@ -73,6 +78,46 @@ pub(super) fn stream(
             handle.write(Bytes::from_static(&[1])).wait().map_err(|f| f.error)?;
             handle.flush().wait()?;
             drain(plan, handle, ops)?;
+            Ok(Moment::now())
+        },
+    )?;
+    start.row(end, plan.size, ops, seen.or_else(|| plan.behind()))
+}
+
+/// A stream over datagrams: after each window the other end says that it has it, so that nothing overflows
+/// and gets lost.
+fn in_windows(
+    plan: &Plan,
+    ops: usize,
+    pour: impl Fn(&Plan, &Handle, usize) -> Result<Option<f64>, Error> + Sync,
+    drain: impl Fn(&Plan, &Handle, usize) -> Result<(), Error> + Sync,
+) -> io::Result<Shot> {
+    let warm = warm_up(ops);
+    let ((start, seen), end) = two_ends(
+        plan,
+        |handle| {
+            let run = |count| {
+                windows(count, plan.size).try_fold(None, |_, n| {
+                    let seen = pour(plan, handle, n)?;
+                    handle.flush().wait()?;
+                    handle.read_into(&mut [0]).deadline(SETUP_TIME).wait()?;
+                    Ok::<_, Error>(seen)
+                })
+            };
+            run(warm)?;
+            let start = Moment::now();
+            Ok((start, run(ops)?))
+        },
+        |handle| {
+            let run = |count| {
+                windows(count, plan.size).try_for_each(|n| {
+                    drain(plan, handle, n)?;
+                    handle.write(Bytes::from_static(&[1])).wait().map_err(|f| f.error)?;
+                    handle.flush().wait()
+                })
+            };
+            run(warm)?;
+            run(ops)?;
             Ok(Moment::now())
         },
     )?;
@@ -100,13 +145,14 @@ fn two_ends<C: Send, S: Send>(
             let listener = listen(plan, &engine, tell)?;
             let link = listener.accept().deadline(SETUP_TIME).wait()?;
             let open = link.open().deadline(SETUP_TIME).max_ops(plan.window_ops()).max_bytes(plan.window_bytes());
-            hold(open.wait()?, server)
+            hold(patient(plan, open).wait()?, server)
         });
         let client = s.spawn(move || {
             let engine = plan.engine(Side::Client)?;
             let Ok(listener): Result<Server, _> = told.recv() else { return Err(unheard()) };
             let open = engine.open(&plan.stack, listener.contact()).deadline(SETUP_TIME);
-            let open = open.max_ops(plan.window_ops()).max_bytes(plan.window_bytes()).wait();
+            let open = open.max_ops(plan.window_ops()).max_bytes(plan.window_bytes());
+            let open = patient(plan, open).wait();
             // Ends the accept of a server to which nobody comes.
             let handle = open.inspect_err(|_| drop(listener.close()))?;
             hold(handle, client)
@@ -119,6 +165,11 @@ fn two_ends<C: Send, S: Send>(
         // The cause before what it led to.
         (Err(c), Err(s)) => Err(if follows(&c) { s } else { c }.into()),
     }
+}
+
+/// Has reads of what may get lost end some time.
+fn patient(plan: &Plan, open: OpenCall) -> OpenCall {
+    if plan.stack.caps().connected { open } else { open.read_idle(SETUP_TIME) }
 }
 
 /// Listens, and hands the server to the client. Where that fails the channel is dropped: the client

@@ -19,6 +19,8 @@ fn every_mode_and_api_measures() {
         ("frame/tcp(nodelay)", "pingpong"),
         ("queue/frame/tcp(nodelay)", "stream"),
         ("tcp(nodelay)", "stream"),
+        ("udp", "pingpong"),
+        ("queue/udp", "stream"),
         ("loop", "pingpong"),
         ("loop(message)", "stream"),
         ("null/void", "op"),
@@ -39,6 +41,7 @@ fn every_mode_and_api_measures() {
                 let baseline = match (spec, mode) {
                     (_, "op") => Some("mutex and copy"),
                     (s, _) if s.contains("tcp") => Some("raw blocking sockets"),
+                    (s, _) if s.contains("udp") => Some("raw blocking datagram sockets"),
                     _ => None,
                 };
                 assert_eq!(row["baseline"].as_str(), baseline);

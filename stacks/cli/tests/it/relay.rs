@@ -50,6 +50,22 @@ fn a_queue_that_writes_behind_makes_writers_wait() {
     assert_eq!(sha256(&peer.join().unwrap()), sha256(&data));
 }
 
+/// Nobody sees the end of a datagram peer: what ends is stdin, and then the silence after it.
+#[test]
+fn datagrams_go_both_ways_and_end_after_a_while() {
+    let mut l = Listener::start(&["listen", "udp", "127.0.0.1:0", "--once"], Stdio::piped());
+    let mut stdin = l.child.0.stdin.take().unwrap();
+    stdin.write_all(b"back").unwrap();
+    drop(stdin);
+    let cat = feed(&mut xio(&["cat", "udp", &l.contact]), b"there");
+    let (status, out, err) = l.end();
+    assert_eq!((cat.status.code(), status.code()), (Some(0), Some(0)), "{err}");
+    assert_eq!((cat.stdout.as_slice(), out.as_slice()), (&b"back"[..], &b"there"[..]));
+    let nobody = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let cat: Ran = feed(&mut xio(&["cat", "udp", &nobody]), b"there").into();
+    assert!(cat.code == Some(1) && cat.err.contains("an earlier datagram came back"), "{}", cat.err);
+}
+
 #[test]
 fn an_endpoint_is_stack_and_contact_in_one() {
     let l = Listener::start(&["listen", "frame/tcp @ 127.0.0.1:0", "--echo", "--once"], Stdio::null());

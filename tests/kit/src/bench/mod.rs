@@ -135,6 +135,14 @@ impl Bench {
         if self.caps.half_close { Ok(()) } else { unless("half_close=false") }
     }
 
+    /// The rule is about ends that know of each other.
+    ///
+    /// # Errors
+    /// Not applicable where one does not see what becomes of the other.
+    pub fn needs_connection(&self) -> Checked {
+        if self.caps.connected { Ok(()) } else { unless("connected=false") }
+    }
+
     /// The rule is about time that a test can turn.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use xio_core::buffer::{Piece, Room};
 use xio_core::cntl::Path;
+use xio_core::datagram::{Arrived, DatagramOptions, Outgoing};
 use xio_core::driver::OpKind;
 use xio_core::io::{Connected, Direction, RuntimeOption, Sock, Socket, SocketOptions};
 use xio_core::reactor::{Bell, Reactor, Waiter};
@@ -61,6 +62,10 @@ impl Reactor for Faulty {
         self.faults.system_call(OpKind::Listen, "listen")?;
         self.inner.listen(at, options).map(|c| self.faults.connected(c))
     }
+    fn datagram(&self, options: &DatagramOptions) -> io::Result<Connected> {
+        self.faults.system_call(if options.to.is_some() { OpKind::Open } else { OpKind::Listen }, "socket")?;
+        self.inner.datagram(options).map(|c| self.faults.connected(c))
+    }
     fn adopt(&self, fd: OwnedFd, options: &SocketOptions) -> io::Result<Connected> {
         self.inner.adopt(fd, options).map(|c| self.faults.connected(c))
     }
@@ -94,6 +99,14 @@ impl Socket for Port {
     fn send(&self, pieces: &[Piece], skip: usize) -> io::Result<usize> {
         self.faults.system_call(OpKind::Write, "send")?;
         self.socket().send(pieces, skip)
+    }
+    fn recv_datagrams(&self, patient: bool) -> io::Result<Arrived> {
+        self.faults.system_call(OpKind::Read, "recvmsg")?;
+        self.socket().recv_datagrams(patient)
+    }
+    fn send_datagrams(&self, what: &Outgoing<'_>, patient: bool) -> io::Result<usize> {
+        self.faults.system_call(OpKind::Write, "sendmsg")?;
+        self.socket().send_datagrams(what, patient)
     }
     fn accept(&self) -> io::Result<Connected> {
         self.faults.system_call(OpKind::Accept, "accept")?;

@@ -43,9 +43,12 @@ pub fn b8(bench: &mut Bench) -> Checked {
                     let want = vec![("read", Err((ErrorKind::Cancelled, 0))), ("write", Ok(data.len()))];
                     ensure_eq!(by_name(ended, "close"), want, "how the ops ended");
                     let got = drained.take();
-                    ensure!(matches!(got.last(), Some(Err(ErrorKind::Eof))), "the peer ended with {:?}", got.last());
-                    let bytes: usize = got.into_iter().flatten().map(|b| b.len()).sum();
-                    ensure_eq!(bytes, data.len(), "bytes that the peer got");
+                    if w.caps().connected {
+                        let end = got.last();
+                        ensure!(matches!(end, Some(Err(ErrorKind::Eof))), "the peer ended with {end:?}");
+                        let bytes: usize = got.into_iter().flatten().map(|b| b.len()).sum();
+                        ensure_eq!(bytes, data.len(), "bytes that the peer got");
+                    }
                 }
                 ensure_eq!(w.engine.handles(), handles - 1, "handles that are left");
                 drop((pair.far, pair.rest, pair.server));
@@ -81,6 +84,7 @@ pub fn b10(bench: &mut Bench) -> Checked {
                 w.run();
                 let got = drained.take();
                 match (mode, got.last()) {
+                    _ if !w.caps().connected => {}
                     (CloseMode::Graceful, Some(Err(ErrorKind::Eof))) => {
                         let bytes: usize = got.iter().flatten().map(Vec::len).sum();
                         ensure_eq!(bytes, data.len(), "bytes that the peer got");

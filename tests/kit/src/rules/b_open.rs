@@ -228,7 +228,7 @@ pub fn b11(bench: &mut Bench) -> Checked {
         bench.stage(seed).near(|_, below| faults.level(below)).build()?.run_rule(&mut |w| {
             faults.arm(false);
             // One that nobody answers, where that can be.
-            if w.caps().accepts {
+            if w.caps().accepts && w.caps().connected {
                 let gone = w.engine.listen(&w.far, bench.subject().contact()).deadline(LONG).wait()?;
                 let to = gone.contact().clone();
                 gone.close()?;

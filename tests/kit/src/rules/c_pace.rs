@@ -60,6 +60,7 @@ pub fn c10(bench: &mut Bench) -> Checked {
 pub fn c11(bench: &mut Bench) -> Checked {
     const ONE: usize = 16 * 1024;
     bench.needs_peer()?;
+    bench.needs_connection()?;
     bench.needs_virtual_time()?;
     let seed = bench.seeds().first().copied().unwrap_or_default();
     bench.stage(seed).network(SimConfig::calm().with_buffer(ONE)).build()?.run_rule(&mut |w| {

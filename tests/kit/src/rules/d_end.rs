@@ -250,6 +250,7 @@ pub fn d5(bench: &mut Bench) -> Checked {
 /// See the rule's text.
 pub fn d6(bench: &mut Bench) -> Checked {
     bench.needs_peer()?;
+    bench.needs_connection()?;
     let networked = Arc::new(AtomicUsize::new(0));
     let seen = networked.clone();
     sweep(bench, narrow, move |w, i| {

@@ -76,6 +76,27 @@ fn starts_and_stops(w: &World) -> Checked {
 pub fn g4(bench: &mut Bench) -> Checked {
     needs_server(bench)?;
     bench.needs_virtual_time()?;
+    if bench.caps().connected {
+        descriptors_run_out(bench)?;
+    }
+    let seed = bench.seeds().first().copied().unwrap_or_default();
+    for kind in [ErrorKind::Reset, ErrorKind::Unreachable, ErrorKind::Exhausted, ErrorKind::Io] {
+        let plan = |n| Faults::new(n, Fault::Error(kind)).only(&[OpKind::Accept]);
+        let all = every_of(plan, |faults| {
+            let stage = bench.stage(seed).reactor(|sim| faults.reactor(sim));
+            stage.build()?.run_rule(&mut |w| {
+                let pair = w.pair()?;
+                pair.near.close().deadline(LONG).wait()?;
+                Ok(())
+            })
+        });
+        all.map_err(|s| s.at(format_args!("an accept that fails as {kind:?}")))?;
+    }
+    Ok(())
+}
+
+/// Accepts fail beside good ones, then for want of descriptors.
+fn descriptors_run_out(bench: &Bench) -> Checked {
     bench.each_on(
         |s| s.network(SimConfig::calm()),
         |w| {
@@ -114,21 +135,7 @@ pub fn g4(bench: &mut Bench) -> Checked {
             drop((first, second, guests));
             Ok(())
         },
-    )?;
-    let seed = bench.seeds().first().copied().unwrap_or_default();
-    for kind in [ErrorKind::Reset, ErrorKind::Unreachable, ErrorKind::Exhausted, ErrorKind::Io] {
-        let plan = |n| Faults::new(n, Fault::Error(kind)).only(&[OpKind::Accept]);
-        let all = every_of(plan, |faults| {
-            let stage = bench.stage(seed).reactor(|sim| faults.reactor(sim));
-            stage.build()?.run_rule(&mut |w| {
-                let pair = w.pair()?;
-                pair.near.close().deadline(LONG).wait()?;
-                Ok(())
-            })
-        });
-        all.map_err(|s| s.at(format_args!("an accept that fails as {kind:?}")))?;
-    }
-    Ok(())
+    )
 }
 
 /// The transport of a stack alone; `None` where there are several.

@@ -1,8 +1,10 @@
 //! The shipped drivers as subjects of the contract, and what stands in for drivers that are not there yet:
 //! datagrams, memory that processes share, a greeting.
 
+use std::time::Duration;
+
 use xio_core::{Contact, LevelNode};
-use xio_drivers::{fault, file, frame, loop_, null, pick, queue, rate, tcp, void};
+use xio_drivers::{fault, file, frame, loop_, null, pick, queue, rate, tcp, udp, void};
 use xio_testkit::{Subject, beds, greeter, ledger};
 
 /// Where sockets of the simulated network listen.
@@ -39,6 +41,8 @@ subjects! {
     };
     frame_contract Subject::transform(frame::driver());
     tcp_contract Subject::transport(tcp::driver(), Contact::new(AT));
+    udp_contract Subject::stack(udp_level()).at(Contact::new(AT)).named("udp");
+    queue_over_udp Subject::stack(LevelNode::new(queue::driver()).over(udp_level())).at(Contact::new(AT));
     loop_contract Subject::transport(loop_::driver(), ());
     loop_of_messages {
         let options = loop_::Options::default().with_message(true);
@@ -60,4 +64,10 @@ subjects! {
     datagrams Subject::transform(beds::dgram());
     shared_memory Subject::transform(ledger::ledger());
     greeting Subject::transform(greeter::greeter());
+}
+
+/// `udp` where an open makes a link at once, and the end that accepts may speak first.
+fn udp_level() -> LevelNode {
+    let options = udp::Options::default().with_greet(true).with_amplify(0).with_idle(Duration::ZERO);
+    LevelNode::new(udp::driver()).with_attr(Box::new(options))
 }

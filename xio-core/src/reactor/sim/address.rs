@@ -50,14 +50,10 @@ impl World {
     }
 
     fn is_taken(&self, a: SocketAddr) -> bool {
-        let any = any_of(a.ip());
-        let clash = |b: &SocketAddr| {
-            b.port() == a.port() && b.is_ipv4() == a.is_ipv4() && (b.ip() == a.ip() || b.ip() == any || a.ip() == any)
-        };
-        self.locals.keys().any(clash)
+        self.locals.keys().any(|b| clash(a, *b))
     }
 
-    fn free_port(&mut self, ip: IpAddr) -> io::Result<SocketAddr> {
+    pub(super) fn free_port(&mut self, ip: IpAddr) -> io::Result<SocketAddr> {
         for _ in FIRST_PORT..=u16::MAX {
             let a = SocketAddr::new(ip, self.port);
             self.port = self.port.checked_add(1).unwrap_or(FIRST_PORT);
@@ -69,7 +65,7 @@ impl World {
     }
 
     /// The first local address that is free.
-    fn bind(
+    pub(super) fn bind(
         &mut self,
         candidates: &[SocketAddr],
         like: SocketAddr,
@@ -133,7 +129,13 @@ impl World {
     }
 }
 
-fn any_of(ip: IpAddr) -> IpAddr {
+/// Whether two sockets of these addresses would get the same connections or datagrams.
+pub(super) fn clash(a: SocketAddr, b: SocketAddr) -> bool {
+    let any = any_of(a.ip());
+    b.port() == a.port() && b.is_ipv4() == a.is_ipv4() && (b.ip() == a.ip() || b.ip() == any || a.ip() == any)
+}
+
+pub(super) fn any_of(ip: IpAddr) -> IpAddr {
     match ip {
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
@@ -141,7 +143,7 @@ fn any_of(ip: IpAddr) -> IpAddr {
 }
 
 /// The address a socket gets that is not bound to one.
-fn own_ip(to: IpAddr) -> IpAddr {
+pub(super) fn own_ip(to: IpAddr) -> IpAddr {
     match to {
         ip if ip.is_loopback() => ip,
         IpAddr::V4(_) => Ipv4Addr::new(10, 255, 255, 254).into(),

@@ -25,6 +25,15 @@ pub struct SimConfig {
     pub one_byte: bool,
     /// Probability, 0 to under 1, that a transfer which could move bytes says `WouldBlock` first.
     pub spurious: f64,
+    /// Probability, 0 to 1, that a datagram is lost on its way.
+    pub loss: f64,
+    /// Probability, 0 to 1, that a datagram arrives twice.
+    pub duplicates: f64,
+    /// Probability, 0 to 1, that a datagram may overtake those sent before it.
+    pub reorder: f64,
+    /// Probability, 0 to 1, that the end of a datagram is cut off where it is received; its real length is
+    /// told.
+    pub cut: f64,
     /// Turns in a row without anything to wait for after which the simulation is stuck. The second
     /// half of them sleeps a little in real time, for threads outside.
     pub idle_turns: u32,
@@ -40,6 +49,10 @@ impl Default for SimConfig {
             short: 0.5,
             one_byte: false,
             spurious: 0.1,
+            loss: 0.0,
+            duplicates: 0.0,
+            reorder: 0.0,
+            cut: 0.0,
             idle_turns: 2000,
             horizon: Duration::from_secs(24 * 3600),
         }
@@ -85,6 +98,21 @@ impl SimConfig {
     #[must_use]
     pub fn with_spurious(mut self, probability: f64) -> Self {
         self.spurious = probability.min(0.9);
+        self
+    }
+
+    /// Sets how often datagrams are lost, arrive twice, and overtake others. Without this they do neither:
+    /// as on a short wire, though nobody is promised that.
+    #[must_use]
+    pub fn with_datagrams(mut self, loss: f64, duplicates: f64, reorder: f64) -> Self {
+        (self.loss, self.duplicates, self.reorder) = (loss, duplicates, reorder);
+        self
+    }
+
+    /// Sets how often the end of a datagram is cut off.
+    #[must_use]
+    pub fn with_cut(mut self, probability: f64) -> Self {
+        self.cut = probability;
         self
     }
 

@@ -91,6 +91,11 @@ impl Sim {
         find(&self.world.lock(), |_, peer| peer == a)
     }
 
+    /// Has a datagram arrive at `to` that seems to come from `from`, whoever that is. It does not get lost.
+    pub fn forge(&self, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
+        self.world.lock().datagram_arrives(None, from, to, bytes);
+    }
+
     /// How many sockets are open, listeners included. An end that was closed counts until its peer
     /// is closed too.
     pub fn sockets(&self) -> usize {

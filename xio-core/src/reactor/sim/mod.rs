@@ -5,6 +5,7 @@
 
 mod address;
 mod config;
+mod datagram;
 mod fault;
 mod net;
 mod rng;
@@ -24,6 +25,7 @@ pub use fault::AcceptFault;
 use self::net::{Mark, World};
 use self::socket::Port;
 use super::{Reactor, Waiter};
+use crate::datagram::DatagramOptions;
 use crate::engine::Engine;
 use crate::io::{Connected, Sock, SocketOptions};
 use crate::sync::{Arc, Mutex, thread};
@@ -66,6 +68,10 @@ const MOST_POLLS: u64 = 1_000_000;
 /// direction holds [`SimConfig::buffer`] bytes, those on the way and those unread. A close ends the
 /// stream after all data, but resets it where unread bytes are thrown away, and a send to a closed
 /// end is answered by a reset, as with TCP. There is no loss: TCP hides it as latency.
+///
+/// Datagrams are lost, doubled, overtaken and cut off as [`SimConfig`] says, and lost where nothing leads or
+/// where [`SimConfig::buffer`] bytes lie unread. One that finds nobody comes back to a connected sender.
+/// Ports are shared with TCP: the two do not bind the same one.
 pub struct Sim {
     world: Arc<Mutex<World>>,
     pace: Mutex<Pace>,
@@ -170,6 +176,11 @@ impl Reactor for Sim {
     fn listen(&self, at: SocketAddr, options: &SocketOptions) -> io::Result<Connected> {
         let (id, local) = self.world.lock().listen(at, options)?;
         Ok(Connected::new(Port::sock(&self.world, id), Some(local), None))
+    }
+
+    fn datagram(&self, options: &DatagramOptions) -> io::Result<Connected> {
+        let (id, local) = self.world.lock().bind_datagram(options)?;
+        Ok(Connected::new(Port::sock(&self.world, id), Some(local), options.to))
     }
 
     fn adopt(&self, _: OwnedFd, _: &SocketOptions) -> io::Result<Connected> {

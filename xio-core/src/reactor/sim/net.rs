@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::SimConfig;
 use super::address::FIRST_PORT;
+use super::datagram::Packets;
 use super::fault::AcceptFault;
 use super::rng::{Rng, Trace};
 use crate::io::SocketOptions;
@@ -43,6 +44,9 @@ pub(super) enum Mark {
     Reset,
     Close,
     Turn,
+    Bind,
+    Lost,
+    Cut,
 }
 
 /// One end of a connection.
@@ -91,15 +95,16 @@ pub(super) struct Listener {
 pub(super) enum Slot {
     End(End),
     Listener(Listener),
+    Packets(Packets),
 }
 
 /// Something on its way.
-struct Event {
+pub(super) struct Event {
     /// From which host to which, for partitions.
-    route: (IpAddr, IpAddr),
+    pub(super) route: (IpAddr, IpAddr),
     /// When it would have arrived, had nothing kept it.
-    due: Time,
-    what: What,
+    pub(super) due: Time,
+    pub(super) what: What,
 }
 
 pub(super) enum What {
@@ -130,6 +135,18 @@ pub(super) enum What {
         to: Id,
         bytes: usize,
     },
+    /// A datagram, with the socket that hears of it if nobody is there.
+    Datagram {
+        sender: Option<Id>,
+        from: SocketAddr,
+        to: SocketAddr,
+        bytes: Vec<u8>,
+    },
+    /// A datagram came back.
+    Unreachable {
+        sender: Id,
+        to: SocketAddr,
+    },
 }
 
 pub(super) struct World {
@@ -142,7 +159,7 @@ pub(super) struct World {
     pub(super) slots: BTreeMap<Id, Slot>,
     /// How many sockets have a local address.
     pub(super) locals: BTreeMap<SocketAddr, u32>,
-    events: BTreeMap<(Time, u64), Event>,
+    pub(super) events: BTreeMap<(Time, u64), Event>,
     pub(super) next: u64,
     pub(super) port: u16,
     pub(super) ready: Vec<Waiter>,
@@ -209,10 +226,10 @@ impl World {
                 return;
             }
             let event = entry.remove();
-            let syn = matches!(event.what, What::Syn { .. });
+            let now = matches!(event.what, What::Syn { .. } | What::Datagram { .. } | What::Unreachable { .. });
             match self.cut_until(event.route) {
                 // Under its old number, so that it stays in front of what was sent after it.
-                Some(until) if !syn => {
+                Some(until) if !now => {
                     self.events.insert((until, number), event);
                 }
                 cut => self.arrive(event, cut.is_some()),
@@ -311,6 +328,9 @@ impl World {
                 }
             }
             What::Rst { to } => self.rst(to),
+            What::Datagram { .. } | What::Unreachable { .. } if cut => self.note(Mark::Lost, 0, 0),
+            What::Datagram { sender, from, to, bytes } => self.datagram_arrives(sender, from, to, &bytes),
+            What::Unreachable { sender, to } => self.comes_back(sender, to),
             What::Ack { to, bytes } => {
                 let now = self.now;
                 if let Some(e) = self.end(to) {
@@ -413,6 +433,7 @@ impl Slot {
         match self {
             Self::End(e) => e.local,
             Self::Listener(l) => l.local,
+            Self::Packets(p) => p.local,
         }
     }
 }

@@ -9,6 +9,7 @@ use super::net::{Id, Slot, State, World};
 use crate::buffer::{Piece, Room};
 use crate::cntl::Path;
 use crate::contact::Contact;
+use crate::datagram::{Arrived, Outgoing};
 use crate::io::{Connected, Direction, RuntimeOption, Sock, Socket, SocketOptions};
 use crate::reactor::{Bell, Waiter};
 use crate::sync::{Arc, Mutex};
@@ -39,6 +40,14 @@ impl Socket for Port {
     fn send(&self, pieces: &[Piece], skip: usize) -> io::Result<usize> {
         let len: usize = pieces.iter().map(|p| p.len()).sum();
         self.world.lock().send(self.id, len.saturating_sub(skip), |n| run(pieces, skip, n))
+    }
+
+    fn recv_datagrams(&self, _: bool) -> io::Result<Arrived> {
+        self.world.lock().recv_datagram(self.id)
+    }
+
+    fn send_datagrams(&self, what: &Outgoing<'_>, _: bool) -> io::Result<usize> {
+        self.world.lock().send_datagram(self.id, what)
     }
 
     fn accept(&self) -> io::Result<Connected> {
@@ -135,6 +144,7 @@ impl Slot {
         match self {
             Self::End(e) => &mut e.options,
             Self::Listener(l) => &mut l.options,
+            Self::Packets(p) => &mut p.options.socket,
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::reactor::{Waiter, Waiters};
 
 impl World {
     /// Whether a transfer that could move bytes says that it would block.
-    fn balks(&mut self, id: Id) -> bool {
+    pub(super) fn balks(&mut self, id: Id) -> bool {
         let balks = self.config.spurious > 0.0 && self.rng.chance(self.config.spurious);
         if balks {
             self.note(Mark::Blocked, id, 0);
@@ -144,7 +144,7 @@ impl World {
                 }
                 self.tidy(id);
             }
-            Some(Slot::End(_)) => {
+            Some(Slot::End(_) | Slot::Packets(_)) => {
                 self.remove(id);
             }
             None => {}
@@ -172,6 +172,7 @@ impl World {
         match self.slots.get(&id) {
             None => true,
             Some(Slot::Listener(l)) => direction == Direction::Read && !l.backlog.is_empty(),
+            Some(Slot::Packets(p)) => direction == Direction::Write || p.is_readable(),
             Some(Slot::End(e)) => match (e.state, direction) {
                 (State::Connecting, _) => false,
                 (State::Failed(_), _) => true,
@@ -186,6 +187,9 @@ impl World {
         match (self.slots.get_mut(&id)?, direction) {
             (Slot::Listener(l), Direction::Read) => Some(&mut l.waiters),
             (Slot::Listener(_), Direction::Write) => None,
+            (Slot::Packets(p), Direction::Read) => Some(&mut p.waiters),
+            // A datagram goes at once, or nowhere.
+            (Slot::Packets(_), Direction::Write) => None,
             (Slot::End(e), d) => e.waiters.get_mut(d as usize),
         }
     }
@@ -212,6 +216,7 @@ impl World {
         for slot in self.slots.values() {
             let (peer, waits) = match slot {
                 Slot::Listener(l) => (None, [l.waiters.len(), 0]),
+                Slot::Packets(p) => (Some(p.local), [p.waiters.len(), 0]),
                 Slot::End(e) => (Some(e.peer), [e.waiters[0].len(), e.waiters[1].len()]),
             };
             for what in [("read", waits[0]), ("write", waits[1])].iter().filter(|(_, w)| *w > 0).map(|(t, _)| *t) {

@@ -14,7 +14,7 @@ const MAX_DEVICES: usize = 64;
 
 /// Turns "all addresses" into one that is good from another host: that of `device`, else the one
 /// this host sends from, else any that is not loopback, else loopback.
-pub(super) fn usable(bound: SocketAddr, v6_first: bool, device: Option<&str>) -> SocketAddr {
+pub(crate) fn usable(bound: SocketAddr, v6_first: bool, device: Option<&str>) -> SocketAddr {
     let families: &[IpAddr] = match bound {
         SocketAddr::V4(_) => &[FAR_V4],
         SocketAddr::V6(_) if v6_first => &[FAR_V6, FAR_V4],
@@ -67,8 +67,8 @@ fn devices() -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::is_local;
     use super::*;
-    use crate::net::is_local;
 
     #[test]
     fn the_address_is_concrete_local_and_keeps_the_port() {
