@@ -13,6 +13,7 @@
 //! | [`mod@file`] | stream | files, standard input and output, inherited descriptors |
 //! | [`fault`] | as below | seeded faults |
 //! | [`rate`] | as below | token bucket |
+//! | [`shm`] | stream, message | shared memory between two processes of one user |
 
 use std::sync::Arc;
 
@@ -38,6 +39,8 @@ pub mod pick;
 pub mod queue;
 #[cfg(feature = "rate")]
 pub mod rate;
+#[cfg(feature = "shm")]
+pub mod shm;
 #[cfg(feature = "tcp")]
 pub mod tcp;
 #[cfg(feature = "void")]
@@ -62,6 +65,8 @@ pub fn all() -> Vec<Arc<dyn Driver>> {
         queue::driver(),
         #[cfg(feature = "rate")]
         rate::driver(),
+        #[cfg(feature = "shm")]
+        shm::driver(),
         #[cfg(feature = "tcp")]
         tcp::driver(),
         #[cfg(feature = "void")]

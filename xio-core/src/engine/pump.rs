@@ -62,12 +62,12 @@ fn attempt<K: Kind>(shared: &Shared, cell: &mut Cell<K>, patient: bool) -> Attem
                 Attempt::Go(Step::Leave(at))
             }
         },
-        _ => control(shared, cell),
+        _ => control(shared, cell, patient),
     }
 }
 
 /// Everything but transfers.
-fn control<K: Kind>(shared: &Shared, cell: &mut Cell<K>) -> Attempt {
+fn control<K: Kind>(shared: &Shared, cell: &mut Cell<K>, patient: bool) -> Attempt {
     let at = cell.head.at;
     let io = match std::mem::replace(&mut cell.head.io, IoSlot::None) {
         IoSlot::Ask(io) => io,
@@ -149,7 +149,8 @@ fn control<K: Kind>(shared: &Shared, cell: &mut Cell<K>) -> Attempt {
             close()
         }
         Io::Ready(sock, direction) => {
-            if !sock.0.is_ready(direction) {
+            let ready = if patient { sock.0.is_ready_patiently(direction) } else { sock.0.is_ready(direction) };
+            if !ready {
                 cell.head.io = IoSlot::Ask(Io::Ready(sock.clone(), direction));
                 return Attempt::Block(sock, direction);
             }
