@@ -194,7 +194,9 @@ fn both_ends_must_be_of_one_kind() {
     let driver = shm::driver();
     let server = engine.listen(&stack(&driver, Options::default()), ()).wait().unwrap();
     let near = engine.open(&stack(&driver, Options::default().with_message(true)), server.contact()).wait().unwrap();
-    server.accept().deadline(SHORT).wait().unwrap_err();
+    let e = server.accept().deadline(LONG).wait().unwrap().open().deadline(LONG).wait().map(drop).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Refused);
+    assert!(e.to_string().contains("this end has a stream, the peer messages"), "{e}");
     let e = near.read(BytesMut::with_capacity(9)).deadline(LONG).wait().unwrap_err();
     assert_eq!(e.kind(), ErrorKind::Refused);
     assert!(e.to_string().contains("the server has a stream: set `message`"), "{e}");
@@ -243,6 +245,42 @@ fn paths_are_checked_before_anything_is_trusted() {
     refused(&d.contact("dead"), false, ErrorKind::PermissionDenied, "take one that only you can write");
     std::fs::set_permissions(&d.0, PermissionsExt::from_mode(0o1777)).unwrap();
     engine.open(&stack, server.contact()).wait().unwrap();
+}
+
+#[test]
+fn a_peer_that_sends_no_rings_is_refused_and_keeps_nobody_waiting() {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+    let engine = Engine::new().unwrap();
+    let stack = stack(&shm::driver(), Options::default());
+    let server = engine.listen(&stack, ()).wait().unwrap();
+    let path = server.contact().text().unwrap().to_owned();
+    let link = || server.accept().deadline(LONG).wait().unwrap();
+    let mute = UnixStream::connect(&path).unwrap();
+    let f = link().open().deadline(SHORT).wait().map(drop).unwrap_err();
+    assert_eq!(f.kind(), ErrorKind::TimedOut);
+    drop(mute);
+    for (words, kind, text) in [
+        (&b""[..], ErrorKind::Reset, ""),
+        (b"GET / HTTP/1.1\r\n\r\n", ErrorKind::Protocol, "no greeting"),
+        (b"xio-shm\x02\0\0\0\0\0\0\0\0", ErrorKind::Protocol, "no greeting of this version"),
+        (b"xio-shm\x01\0\0\0\0\0\0\0\x01", ErrorKind::Protocol, "no greeting"),
+        (b"xio-shm\x01\0\0\0\0\0\0\0\0", ErrorKind::Protocol, "no two rings"),
+    ] {
+        let mut peer = UnixStream::connect(&path).unwrap();
+        peer.write_all(words).unwrap();
+        if words.is_empty() {
+            drop(peer);
+        }
+        let e = link().open().deadline(LONG).wait().map(drop).unwrap_err();
+        assert_eq!(e.kind(), kind, "{e}");
+        assert!(e.to_string().contains(text), "{e}");
+    }
+    // The server goes on.
+    let near = engine.open(&stack, server.contact()).wait().unwrap();
+    let far = link().open().wait().unwrap();
+    near.write("x").wait().unwrap();
+    assert_eq!(read(&far, 9).unwrap(), "x");
 }
 
 #[test]

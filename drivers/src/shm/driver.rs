@@ -13,7 +13,7 @@ use xio_core::{Contact, Error, Level};
 
 use super::Options;
 use super::level::Shm;
-use super::meet::{Link, path};
+use super::meet::{Guest, path};
 use super::ring::HEADER;
 use super::server::Listener;
 
@@ -81,8 +81,8 @@ impl xio_core::Driver for Driver {
     }
 
     fn link_cntl(&self, part: &mut LinkPart, c: &mut Cntl<'_>) -> Result<(), Error> {
-        match part.downcast_ref::<Link>() {
-            Some(link) => contacts(&link.local, &link.peer, c),
+        match part.downcast_ref::<Guest>() {
+            Some(guest) => contacts(&guest.local, &guest.peer, c),
             None => Err(c.unsupported()),
         }
     }

@@ -8,7 +8,7 @@ use bytes::BytesMut;
 use smallvec::SmallVec;
 use xio_core::buffer::{Chunk, Foreign};
 use xio_core::cntl::{Cntl, Path, PathInfo, SetOption};
-use xio_core::io::{Connected, Direction, Io, IoDone, SocketOptions};
+use xio_core::io::{Direction, Io, IoDone, Sock, SocketOptions};
 use xio_core::level::{Cancel, Reason};
 use xio_core::op::{Close, OpId, Open, Read, Ready, Shutdown, Write};
 use xio_core::{CloseMode, Contact, Cx, Error, ErrorKind, Flow, Held, Level, Op};
@@ -16,8 +16,8 @@ use xio_core::{CloseMode, Contact, Cx, Error, ErrorKind, Flow, Held, Level, Op};
 use super::Options;
 use super::driver::contacts;
 use super::map::Map;
-use super::meet::{self, Link, path};
-use super::post::{Posts, Shared};
+use super::meet::{self, Guest, Rings, path};
+use super::post::{Call, Posts, Shared};
 use super::ring::{BELL, ENDED, Foul, HEADER, Memory, OPEN, RESET, Reader, Side, Writer, footprint, may_sleep};
 
 /// Bytes copied between two words to the peer: it begins while the rest is copied.
@@ -30,9 +30,17 @@ const NUDGE: u32 = 1;
 /// An end.
 pub(super) struct Shm {
     options: Options,
-    /// Between the connect and the end of the open.
-    link: Option<Box<Link>>,
+    opening: Option<Box<Opening>>,
     live: Option<Box<Live>>,
+}
+
+/// A connection on its way to the end of an open.
+struct Opening {
+    guest: Arc<Guest>,
+    /// Those of an end that opens; the other has yet to hear of them.
+    rings: Option<Rings>,
+    socket: Option<Sock>,
+    call: Option<Arc<Call<Rings>>>,
 }
 
 /// A connection.
@@ -61,13 +69,13 @@ enum Found {
 
 impl Shm {
     pub(super) fn new(options: Options) -> Self {
-        Self { options, link: None, live: None }
+        Self { options, opening: None, live: None }
     }
 
     fn begin<'o>(&mut self, cx: &mut Cx<'_>, mut op: Op<'o, Open>) -> Flow<'o> {
         if op.is_passive() {
-            return match op.link(cx).map(|part| part.downcast::<Link>()) {
-                Some(Ok(link)) => self.adopt(op, link),
+            return match op.link(cx).map(|part| part.downcast::<Guest>()) {
+                Some(Ok(guest)) => self.adopt(op, *guest, None),
                 _ => op.failed(
                     Error::new(ErrorKind::InvalidInput).detail("the accepted link has no connection of this level"),
                 ),
@@ -79,40 +87,58 @@ impl Shm {
         };
         let (message, size) = (self.options.message, self.options.size());
         op.io(Io::Blocking(Box::new(move || match meet::open(&path, message, size) {
-            Ok(link) => Ok(Box::new(link)),
+            Ok(met) => Ok(Box::new(met)),
             Err(e) => Err(e.into()),
         })))
     }
 
-    /// Has the reactor take the link's socket in.
-    fn adopt<'o>(&mut self, op: Op<'o, Open>, link: Box<Link>) -> Flow<'o> {
-        let fd = match link.fd.try_clone() {
+    /// Has the reactor take the socket in.
+    fn adopt<'o>(&mut self, op: Op<'o, Open>, guest: Guest, rings: Option<Rings>) -> Flow<'o> {
+        let fd = match guest.fd.try_clone() {
             Ok(fd) => fd,
             Err(e) => return op.failed(e),
         };
-        self.link = Some(link);
+        self.opening = Some(Box::new(Opening { guest: Arc::new(guest), rings, socket: None, call: None }));
         op.io(Io::Adopt(Box::new((fd, SocketOptions::default()))))
     }
 
-    fn connected(&mut self, cx: &mut Cx<'_>, c: Connected) -> Option<()> {
-        let Link { tx, rx, message, local, peer, .. } = *self.link.take()?;
-        let shared = Arc::new(Shared::new(rx.clone(), tx.clone(), c.sock, self.options.spin));
+    /// Goes on with what there is: the socket first, then the rings.
+    fn go_on<'o>(&mut self, cx: &mut Cx<'_>, op: Op<'o, Open>) -> Flow<'o> {
+        let Some(opening) = &mut self.opening else { return op.failed(ErrorKind::Contract) };
+        let Some(socket) = opening.socket.clone() else { return op.failed(ErrorKind::Contract) };
+        match opening.call.as_ref().and_then(|c| c.take()) {
+            Some(Ok(rings)) => opening.rings = Some(rings),
+            Some(Err(e)) => {
+                self.opening = None;
+                return op.failed(e);
+            }
+            None => {}
+        }
+        let Some(rings) = opening.rings.take() else {
+            let guest = opening.guest.clone();
+            let (call, io) = Call::new(socket, move || guest.greet());
+            opening.call = Some(call);
+            return op.io(io);
+        };
+        let shared = Arc::new(Shared::new(&rings, socket, self.options.spin));
         let posts = Posts::new(&shared);
         cx.io(Io::Ready(posts.door.clone(), Direction::Read), DOOR);
+        let guest = &opening.guest;
         self.live = Some(Box::new(Live {
-            rx: Reader::new(rx),
-            tx: Writer::new(tx),
-            message,
+            rx: Reader::new(rings.rx),
+            tx: Writer::new(rings.tx),
+            message: guest.message,
             shared,
             posts,
             foul: None,
             reader: None,
             writer: None,
             ready: SmallVec::new(),
-            local,
-            peer,
+            local: guest.local.clone(),
+            peer: guest.peer.clone(),
         }));
-        Some(())
+        self.opening = None;
+        op.finished()
     }
 }
 
@@ -308,19 +334,22 @@ impl Level for Shm {
     fn open<'o>(&mut self, cx: &mut Cx<'_>, mut op: Op<'o, Open>) -> Flow<'o> {
         match op.io_done() {
             IoDone::None => {
-                (self.link, self.live) = (None, None);
+                (self.opening, self.live) = (None, None);
                 self.begin(cx, op)
             }
-            IoDone::Value(v) => match v.downcast::<Link>() {
-                Ok(link) => self.adopt(op, link),
+            IoDone::Value(v) => match v.downcast::<(Guest, Rings)>() {
+                Ok(met) => self.adopt(op, met.0, Some(met.1)),
                 Err(_) => op.failed(ErrorKind::Contract),
             },
-            IoDone::Connected(c) => match self.connected(cx, *c) {
-                Some(()) => op.finished(),
-                None => op.failed(ErrorKind::Contract),
-            },
+            IoDone::Connected(c) => {
+                if let Some(opening) = &mut self.opening {
+                    opening.socket = Some(c.sock);
+                }
+                self.go_on(cx, op)
+            }
+            IoDone::Done => self.go_on(cx, op),
             IoDone::Failed(e) => {
-                self.link = None;
+                self.opening = None;
                 op.failed(e)
             }
             _ => op.failed(ErrorKind::Contract),
@@ -328,7 +357,7 @@ impl Level for Shm {
     }
 
     fn close<'o>(&mut self, _: &mut Cx<'_>, mut op: Op<'o, Close>) -> Flow<'o> {
-        self.link = None;
+        self.opening = None;
         let Some(live) = &mut self.live else { return op.finished() };
         if let IoDone::None = op.io_done() {
             let how = if op.mode() == CloseMode::Abort { RESET } else { ENDED };

@@ -12,6 +12,7 @@ use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat,
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use xio_core::buffer::Foreign;
+use xio_core::{Error, ErrorKind};
 
 use super::ring::{Memory, Note, Place, Side, prepare};
 
@@ -44,14 +45,14 @@ impl Map {
         };
         ftruncate(&fd, (WORDS + size) as u64)?;
         fcntl_add_seals(&fd, SEALS)?;
-        let map = Self::map(fd.as_fd(), size)?;
+        let map = Self::attach(fd.as_fd(), size)?;
         prepare(&map);
         Ok((map, fd))
     }
 
     /// The ring of a peer, whose word is not taken for anything: neither for the size nor for its staying so.
     pub(super) fn open(fd: BorrowedFd<'_>) -> io::Result<Self> {
-        let foul = |text| Err(io::Error::new(io::ErrorKind::InvalidData, text));
+        let foul = |text: &'static str| Err(Error::new(ErrorKind::Protocol).detail(text).into());
         // What is no memfd has no seals.
         match fcntl_get_seals(fd) {
             Ok(seals) if seals.contains(SEALS) => {}
@@ -62,10 +63,10 @@ impl Map {
         if !size.is_power_of_two() || !SIZES.contains(&size) {
             return foul("the peer's memory has a size that no ring has");
         }
-        Self::map(fd, size)
+        Self::attach(fd, size)
     }
 
-    fn map(fd: BorrowedFd<'_>, size: usize) -> io::Result<Self> {
+    fn attach(fd: BorrowedFd<'_>, size: usize) -> io::Result<Self> {
         let prot = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: a new mapping at an address that the system chooses; `fd` has `WORDS + size` bytes for good,
         // as its seals say.
@@ -216,7 +217,7 @@ mod tests {
         refused(memfd(MemfdFlags::empty(), 8192, SealFlags::empty()), "not sealed");
         refused(std::fs::File::open("/dev/null").unwrap(), "no shared memory");
         refused(std::os::unix::net::UnixDatagram::unbound().unwrap(), "no shared memory");
-        for size in [0, 1, 4096, 4097, 8191, 8193, 3 * 4096, WORDS + (2 << 30)] {
+        for size in [0, 1, 4096, 4097, 8191, 8193, 4 * 4096, WORDS + (2 << 30)] {
             refused(memfd(sealing, size, all), "a size that no ring has");
         }
         // Nobody can write what is sealed against that: no ring either.

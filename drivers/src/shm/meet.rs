@@ -1,6 +1,7 @@
 //! How two processes meet: a unix socket at a path, over which the one that opens sends the two rings. Invariant:
 //! both are one user's processes, as the system says of either; whatever comes from the peer is checked before
-//! it is used, and has to come at once.
+//! it is used. An accept takes the connection, the open over its link what the peer says, so a peer that says
+//! nothing keeps nobody but that open waiting.
 //!
 //! The socket stays: a byte on it wakes a sleeper, and its end is the peer's.
 
@@ -11,7 +12,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, Mode, fchmod, lstat, stat, unlink};
 use rustix::io::Errno;
 use rustix::net::{
@@ -30,8 +30,7 @@ const MAX_PATH: usize = 107;
 const MAGIC: [u8; 8] = *b"xio-shm\x01";
 /// Magic, flags, and what has no meaning yet.
 const HELLO: usize = 16;
-/// How long the first message may take, and a place in the backlog.
-const GREETING: Duration = Duration::from_millis(250);
+/// How long an open waits for a place in the backlog.
 const PATIENCE: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_millis(5);
 /// Byte for: this end has no use for you.
@@ -41,11 +40,15 @@ pub(super) const LOOK: u8 = 1;
 
 const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
 
-/// A connection that no level has taken up yet.
-pub(super) struct Link {
-    pub(super) fd: OwnedFd,
-    pub(super) tx: Arc<Map>,
+/// Both directions of a connection, as one end sees them.
+pub(super) struct Rings {
     pub(super) rx: Arc<Map>,
+    pub(super) tx: Arc<Map>,
+}
+
+/// A connection whose peer has not been heard yet.
+pub(super) struct Guest {
+    pub(super) fd: OwnedFd,
     pub(super) message: bool,
     pub(super) local: Contact,
     pub(super) peer: Contact,
@@ -76,7 +79,7 @@ pub(super) fn path(contact: &Contact) -> Result<&Path, Error> {
 }
 
 /// Connects, makes the rings and sends them. May block for a moment.
-pub(super) fn open(path: &Path, message: bool, size: usize) -> Result<Link, Error> {
+pub(super) fn open(path: &Path, message: bool, size: usize) -> Result<(Guest, Rings), Error> {
     check_directory(path)?;
     let fd = connected(path)?;
     check_peer(fd.as_fd(), path)?;
@@ -89,12 +92,16 @@ pub(super) fn open(path: &Path, message: bool, size: usize) -> Result<Link, Erro
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     control.push(SendAncillaryMessage::ScmRights(&fds));
-    let n = sendmsg(&fd, &[io::IoSlice::new(&hello)], &mut control, SendFlags::NOSIGNAL).map_err(io::Error::from)?;
-    if n < HELLO {
-        return Err(Error::new(ErrorKind::Io).detail("the socket took half a greeting"));
+    match sendmsg(&fd, &[io::IoSlice::new(&hello)], &mut control, SendFlags::NOSIGNAL) {
+        Ok(HELLO) => {}
+        Ok(_) => return Err(Error::new(ErrorKind::Io).detail("the socket took half a greeting")),
+        // It was there when we came; that it is gone again the first op says.
+        Err(Errno::PIPE | Errno::CONNRESET) => {}
+        Err(e) => return Err(io::Error::from(e).into()),
     }
     let local = process(std::process::id());
-    Ok(Link { fd, tx: Arc::new(tx), rx: Arc::new(rx), message, local, peer: contact(path) })
+    let guest = Guest { fd, message, local, peer: contact(path) };
+    Ok((guest, Rings { rx: Arc::new(rx), tx: Arc::new(tx) }))
 }
 
 fn connected(path: &Path) -> Result<OwnedFd, Error> {
@@ -186,34 +193,36 @@ impl Meeting {
         contact(&self.path)
     }
 
-    /// Takes in the next peer that is what it should be. May block for a moment.
+    /// Takes the next peer in that is one of ours.
     ///
     /// # Errors
     /// `WouldBlock` where nobody waits; that of the system where it has no more descriptors or memory.
-    pub(super) fn accept(&self) -> io::Result<Link> {
+    pub(super) fn accept(&self) -> io::Result<Guest> {
         loop {
             let fd = match accept_with(&self.fd, FLAGS) {
                 Err(Errno::CONNABORTED | Errno::INTR) => continue,
                 other => other?,
             };
-            match self.greet(fd) {
-                Ok(link) => return Ok(link),
-                Err(e) if Error::from(io::Error::from(e.kind())).kind() == ErrorKind::Exhausted => return Err(e),
-                // That peer's matter.
-                Err(_) => {}
+            // Another user's is not worth an error.
+            if let Ok(pid) = check_peer(fd.as_fd(), &self.path) {
+                return Ok(Guest { fd, message: self.message, local: self.contact(), peer: process(pid) });
             }
         }
     }
+}
 
-    fn greet(&self, fd: OwnedFd) -> io::Result<Link> {
-        let foul = |text| io::Error::new(io::ErrorKind::InvalidData, text);
-        let pid = check_peer(fd.as_fd(), &self.path)?;
-        wait_readable(fd.as_fd())?;
+impl Guest {
+    /// Reads the first message and takes the rings.
+    ///
+    /// # Errors
+    /// `WouldBlock` where it has not come yet; `Protocol` where it is no good; `Refused`.
+    pub(super) fn greet(&self) -> io::Result<Rings> {
+        let foul = |text: &'static str| io::Error::from(Error::new(ErrorKind::Protocol).detail(text));
         let mut hello = [0; HELLO];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-        let got = recvmsg(&fd, &mut [io::IoSliceMut::new(&mut hello)], &mut control, flags)?;
+        let got = recvmsg(&self.fd, &mut [io::IoSliceMut::new(&mut hello)], &mut control, flags)?;
         let mut fds = Vec::new();
         for message in control.drain() {
             if let RecvAncillaryMessage::ScmRights(rights) = message {
@@ -221,17 +230,20 @@ impl Meeting {
             }
         }
         let (magic, rest) = hello.split_at(MAGIC.len());
+        if got.bytes == 0 {
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
         if got.bytes != HELLO || magic != MAGIC || rest[0] > 1 || rest[1..].iter().any(|b| *b != 0) {
-            return Err(foul("this is no greeting"));
+            return Err(foul("the peer's first words are no greeting of this version"));
         }
         if (rest[0] == 1) != self.message {
-            let _ = send(&fd, &[REFUSED], SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
-            return Err(foul("one end has messages, the other a stream"));
+            let _ = send(&self.fd, &[REFUSED], SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+            let (ours, theirs) = if self.message { ("messages", "a stream") } else { ("a stream", "messages") };
+            let text = format!("this end has {ours}, the peer {theirs}: set `message` at both ends or at neither");
+            return Err(Error::new(ErrorKind::Refused).detail(text).into());
         }
-        let [theirs, ours] = <[OwnedFd; 2]>::try_from(fds).map_err(|_| foul("there are two rings"))?;
-        let (rx, tx) = (Map::open(theirs.as_fd())?, Map::open(ours.as_fd())?);
-        let (local, peer) = (self.contact(), process(pid));
-        Ok(Link { fd, tx: Arc::new(tx), rx: Arc::new(rx), message: self.message, local, peer })
+        let [theirs, ours] = <[OwnedFd; 2]>::try_from(fds).map_err(|_| foul("the peer sent no two rings"))?;
+        Ok(Rings { rx: Arc::new(Map::open(theirs.as_fd())?), tx: Arc::new(Map::open(ours.as_fd())?) })
     }
 }
 
@@ -257,14 +269,6 @@ fn give_way(path: &Path) -> Result<(), Error> {
     match connect(&fd, &address) {
         Err(Errno::CONNREFUSED) => Ok(unlink(path).map_err(io::Error::from)?),
         _ => Err(taken("somebody listens there")),
-    }
-}
-
-fn wait_readable(fd: BorrowedFd<'_>) -> io::Result<()> {
-    let timeout = Timespec::try_from(GREETING).ok();
-    match poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)], timeout.as_ref())? {
-        0 => Err(io::ErrorKind::TimedOut.into()),
-        _ => Ok(()),
     }
 }
 

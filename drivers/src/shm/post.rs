@@ -9,14 +9,15 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rustix::event::Timespec;
 use rustix::thread::futex;
 use xio_core::buffer::{Piece, Room};
-use xio_core::io::{Connected, Direction, RuntimeOption, Sock, Socket, SocketOptions};
+use xio_core::io::{Connected, Direction, Io, RuntimeOption, Sock, Socket, SocketOptions};
 use xio_core::reactor::{Bell, Waiter};
 
 use super::map::Map;
-use super::meet::{LOOK, REFUSED};
+use super::meet::{LOOK, REFUSED, Rings};
 use super::ring::{BELL, FUTEX, Memory, Side, is_idle, may_sleep};
 
 /// How long a blocking caller sleeps where nobody but the peer can wake it.
@@ -44,21 +45,58 @@ pub(super) struct Shared {
     spin: AtomicU64,
 }
 
-/// What a request is about.
-#[derive(Clone, Copy)]
-enum Job {
-    /// Something came on the socket.
-    Door,
-    /// The peer sleeps, and there is something for it.
-    Nudge,
-    /// This end has nothing to do.
-    Wait,
+/// What a request has done outside of the lock.
+trait Job: Send + Sync {
+    /// What it waits for.
+    fn socket(&self) -> &dyn Socket;
+    /// Whether it is done; if not, it is asked again when there is something on the socket.
+    fn run(&self) -> bool;
+    /// The same for a caller that has nothing better to do for a moment.
+    fn run_patiently(&self, _: Direction) -> bool {
+        self.run()
+    }
 }
 
-/// A request.
-struct Post {
-    shared: Arc<Shared>,
-    job: Job,
+/// Something came on the socket.
+struct Door(Arc<Shared>);
+
+impl Job for Door {
+    fn socket(&self) -> &dyn Socket {
+        self.0.socket.socket()
+    }
+    fn run(&self) -> bool {
+        self.0.answer()
+    }
+}
+
+/// The peer sleeps, and there is something for it.
+struct Nudge(Arc<Shared>);
+
+impl Job for Nudge {
+    fn socket(&self) -> &dyn Socket {
+        self.0.socket.socket()
+    }
+    fn run(&self) -> bool {
+        self.0.nudge();
+        true
+    }
+}
+
+/// This end has nothing to do.
+struct Wait(Arc<Shared>);
+
+impl Job for Wait {
+    fn socket(&self) -> &dyn Socket {
+        self.0.socket.socket()
+    }
+    /// Whoever cannot wait here is held by its level.
+    fn run(&self) -> bool {
+        true
+    }
+    fn run_patiently(&self, direction: Direction) -> bool {
+        self.0.wait(direction);
+        true
+    }
 }
 
 /// The requests of a connection.
@@ -70,16 +108,56 @@ pub(super) struct Posts {
 
 impl Posts {
     pub(super) fn new(shared: &Arc<Shared>) -> Self {
-        let post = |job| Sock::new(Arc::new(Post { shared: shared.clone(), job }));
-        Self { door: post(Job::Door), nudge: post(Job::Nudge), wait: post(Job::Wait) }
+        Self {
+            door: Sock::new(Arc::new(Post(Door(shared.clone())))),
+            nudge: Sock::new(Arc::new(Post(Nudge(shared.clone())))),
+            wait: Sock::new(Arc::new(Post(Wait(shared.clone())))),
+        }
+    }
+}
+
+/// A call that is made again, whenever there is something to read, until it no longer would block.
+pub(super) struct Call<T> {
+    socket: Sock,
+    f: Box<dyn Fn() -> io::Result<T> + Send + Sync>,
+    came: Mutex<Option<io::Result<T>>>,
+}
+
+impl<T: Send + 'static> Call<T> {
+    /// The call, and the request that makes it.
+    pub(super) fn new(socket: Sock, f: impl Fn() -> io::Result<T> + Send + Sync + 'static) -> (Arc<Self>, Io) {
+        let call = Arc::new(Self { socket, f: Box::new(f), came: Mutex::new(None) });
+        let io = Io::Ready(Sock::new(Arc::new(Post(call.clone()))), Direction::Read);
+        (call, io)
+    }
+
+    /// What it came to; nothing where it was for nothing.
+    pub(super) fn take(&self) -> Option<io::Result<T>> {
+        self.came.lock().take()
+    }
+}
+
+impl<T: Send + 'static> Job for Arc<Call<T>> {
+    fn socket(&self) -> &dyn Socket {
+        self.socket.socket()
+    }
+    fn run(&self) -> bool {
+        match (self.f)() {
+            // What came since then is not to be waited for.
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.socket.socket().is_ready(Direction::Read),
+            came => {
+                *self.came.lock() = Some(came);
+                true
+            }
+        }
     }
 }
 
 impl Shared {
-    pub(super) fn new(rx: Arc<Map>, tx: Arc<Map>, socket: Sock, spin: Duration) -> Self {
+    pub(super) fn new(rings: &Rings, socket: Sock, spin: Duration) -> Self {
         let shared = Self {
-            rx,
-            tx,
+            rx: rings.rx.clone(),
+            tx: rings.tx.clone(),
             socket,
             dead: AtomicBool::new(false),
             refused: AtomicBool::new(false),
@@ -212,36 +290,28 @@ fn never<T>() -> io::Result<T> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-impl Socket for Post {
+/// A job as the engine sees it: a socket that is ready when the job is done.
+struct Post<J>(J);
+
+impl<J: Job> Socket for Post<J> {
     fn is_ready(&self, _: Direction) -> bool {
-        match self.job {
-            Job::Door => self.shared.answer(),
-            Job::Nudge => {
-                self.shared.nudge();
-                true
-            }
-            // Whoever cannot wait here is held by its level.
-            Job::Wait => true,
-        }
+        self.0.run()
     }
 
     fn is_ready_patiently(&self, direction: Direction) -> bool {
-        if let Job::Wait = self.job {
-            self.shared.wait(direction);
-        }
-        self.is_ready(direction)
+        self.0.run_patiently(direction)
     }
 
     fn arm(&self, _: Direction, waiter: Waiter) -> bool {
-        self.shared.socket.socket().arm(Direction::Read, waiter)
+        self.0.socket().arm(Direction::Read, waiter)
     }
 
     fn disarm(&self, _: Direction, waiter: &Waiter) {
-        self.shared.socket.socket().disarm(Direction::Read, waiter);
+        self.0.socket().disarm(Direction::Read, waiter);
     }
 
     fn wait_here(&self, _: Direction, bell: &Bell, timeout: Option<Duration>) -> Option<()> {
-        self.shared.socket.socket().wait_here(Direction::Read, bell, timeout)
+        self.0.socket().wait_here(Direction::Read, bell, timeout)
     }
 
     fn recv(&self, _: &mut Room<'_>) -> io::Result<usize> {

@@ -1,22 +1,21 @@
-//! The level that listens at a path. Invariant: one request is with the reactor or the pool at most, and only
-//! while somebody waits for a connection; one that nobody waits for any more goes to the next who asks.
+//! The level that listens at a path. Invariant: one request is with the reactor at most, and only while somebody waits for a connection; one that nobody waits for any more goes to the next who asks.
 
 use std::collections::VecDeque;
-use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use xio_core::cntl::{Cntl, LocalContact};
 use xio_core::cx::{EventKind, Timer};
-use xio_core::io::{Direction, Io, IoDone, Sock, SocketOptions};
+use xio_core::io::{Io, IoDone, Sock, SocketOptions};
 use xio_core::level::{Cancel, Reason};
 use xio_core::op::{Accept, Close, Listen, OpId};
 use xio_core::{Contact, Cx, Error, ErrorKind, Flow, Held, Level, Op};
 
 use super::Options;
 use super::driver::Listening;
-use super::meet::{Link, Meeting, fresh, path};
+use super::meet::{Guest, Meeting, fresh, path};
+use super::post::Call;
 
 /// First and longest wait after descriptors or memory ran out.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
@@ -29,8 +28,8 @@ pub(super) struct Listener {
     /// The same socket, for the reactor to wait for.
     sock: Option<Sock>,
     waiting: VecDeque<Held<Accept>>,
-    ready: VecDeque<Box<Link>>,
-    request: Option<(u32, OpId)>,
+    ready: VecDeque<Box<Guest>>,
+    request: Option<(u32, OpId, Arc<Call<Guest>>)>,
     next_tag: u32,
     pause: Option<Timer>,
     backoff: Duration,
@@ -76,20 +75,16 @@ impl Listener {
         }
     }
 
-    /// Looks for a connection, if somebody waits for one: first whether there is one, then for what it says.
-    fn ask(&mut self, cx: &mut Cx<'_>, there: bool) {
+    /// Asks for a connection, if somebody waits for one.
+    fn ask(&mut self, cx: &mut Cx<'_>) {
         let (Some(sock), Some(meeting)) = (&self.sock, &self.meeting) else { return };
         if self.waiting.is_empty() || self.request.is_some() || self.pause.is_some() {
             return;
         }
         self.next_tag = self.next_tag.wrapping_add(1);
-        let io = if there {
-            let meeting = meeting.clone();
-            Io::Blocking(Box::new(move || Ok(Box::new(meeting.accept()?))))
-        } else {
-            Io::Ready(sock.clone(), Direction::Read)
-        };
-        self.request = Some((self.next_tag, cx.io(io, self.next_tag)));
+        let meeting = meeting.clone();
+        let (call, io) = Call::new(sock.clone(), move || meeting.accept());
+        self.request = Some((self.next_tag, cx.io(io, self.next_tag), call));
     }
 }
 
@@ -126,14 +121,14 @@ impl Level for Listener {
         if self.sock.is_none() {
             return op.failed(ErrorKind::Closed);
         }
-        if let Some(link) = self.ready.pop_front() {
-            op.set_contacts(link.local.clone(), link.peer.clone());
-            op.set_link(cx, link);
+        if let Some(guest) = self.ready.pop_front() {
+            op.set_contacts(guest.local.clone(), guest.peer.clone());
+            op.set_link(cx, guest);
             return op.finished();
         }
         let (held, flow) = op.hold(cx);
         self.waiting.push_back(held);
-        self.ask(cx, false);
+        self.ask(cx);
         flow
     }
 
@@ -148,42 +143,32 @@ impl Level for Listener {
         }
     }
 
-    fn io_done(&mut self, cx: &mut Cx<'_>, tag: u32, done: IoDone) {
-        if self.request.take_if(|(t, _)| *t == tag).is_none() {
-            return;
-        }
-        let mut there = false;
-        match done {
-            IoDone::Done => there = true,
-            IoDone::Value(v) => {
-                if let Ok(link) = v.downcast::<Link>() {
-                    self.backoff = BACKOFF.0;
-                    self.ready.push_back(link);
-                    if let Some(held) = self.waiting.pop_front() {
-                        cx.retry(held);
-                    }
+    fn io_done(&mut self, cx: &mut Cx<'_>, tag: u32, _: IoDone) {
+        let Some((_, _, call)) = self.request.take_if(|(t, ..)| *t == tag) else { return };
+        // Nothing came of it where nobody waits any more.
+        match call.take() {
+            Some(Ok(guest)) => {
+                self.backoff = BACKOFF.0;
+                self.ready.push_back(Box::new(guest));
+                if let Some(held) = self.waiting.pop_front() {
+                    cx.retry(held);
                 }
             }
-            IoDone::Failed(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-            IoDone::Failed(e) => match Error::from(e).kind() {
-                // A close, or nobody waited any more.
-                ErrorKind::Cancelled => {}
-                kind => {
-                    if kind == ErrorKind::Exhausted {
-                        cx.event(EventKind::Other("exhausted"));
-                    }
-                    self.pause = Some(cx.after(self.backoff, 0));
-                    self.backoff = (self.backoff * 2).min(BACKOFF.1);
+            Some(Err(e)) => {
+                if Error::from(e).kind() == ErrorKind::Exhausted {
+                    cx.event(EventKind::Other("exhausted"));
                 }
-            },
-            _ => {}
+                self.pause = Some(cx.after(self.backoff, 0));
+                self.backoff = (self.backoff * 2).min(BACKOFF.1);
+            }
+            None => {}
         }
-        self.ask(cx, there);
+        self.ask(cx);
     }
 
     fn timer(&mut self, cx: &mut Cx<'_>, _: u32) {
         self.pause = None;
-        self.ask(cx, false);
+        self.ask(cx);
     }
 
     fn cancel(&mut self, cx: &mut Cx<'_>, id: OpId, _: Reason) -> Cancel {
@@ -192,7 +177,7 @@ impl Level for Listener {
         }
         if self.waiting.is_empty() {
             self.pause = None;
-            if let Some((_, op)) = self.request {
+            if let Some((_, op, _)) = self.request {
                 // Should it be done by now, its connection goes to the next accept.
                 cx.cancel(op);
             }

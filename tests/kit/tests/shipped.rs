@@ -29,3 +29,7 @@ driver_contract!(all_of_it, subjects::all_of_it());
 driver_contract!(datagrams, subjects::datagrams());
 driver_contract!(shared_memory, subjects::shared_memory());
 driver_contract!(greeting, subjects::greeting());
+
+driver_contract!(shm_contract, subjects::shm_contract());
+driver_contract!(shm_of_messages, subjects::shm_of_messages());
+driver_contract!(queue_and_frame_over_shm, subjects::queue_and_frame_over_shm());

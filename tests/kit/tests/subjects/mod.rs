@@ -2,7 +2,7 @@
 //! datagrams, memory that processes share, a greeting.
 
 use xio_core::{Contact, LevelNode};
-use xio_drivers::{fault, file, frame, loop_, null, pick, queue, rate, tcp, void};
+use xio_drivers::{fault, file, frame, loop_, null, pick, queue, rate, shm, tcp, void};
 use xio_testkit::{Subject, beds, greeter, ledger};
 
 /// Where sockets of the simulated network listen.
@@ -60,4 +60,23 @@ subjects! {
     datagrams Subject::transform(beds::dgram());
     shared_memory Subject::transform(ledger::ledger());
     greeting Subject::transform(greeter::greeter());
+}
+
+// Two processes' memory and real sockets: no simulation can carry it, and what real time gives is in no table.
+
+#[allow(dead_code, reason = "each test binary uses its part")]
+pub(crate) fn shm_contract() -> Subject {
+    Subject::transport(shm::driver(), ()).on_real_sockets()
+}
+
+#[allow(dead_code, reason = "each test binary uses its part")]
+pub(crate) fn shm_of_messages() -> Subject {
+    let options = shm::Options::default().with_message(true);
+    Subject::transport(shm::driver(), ()).with_attr(Box::new(options)).named("shm of messages").on_real_sockets()
+}
+
+#[allow(dead_code, reason = "each test binary uses its part")]
+pub(crate) fn queue_and_frame_over_shm() -> Subject {
+    let framed = LevelNode::new(frame::driver()).over(LevelNode::new(shm::driver()));
+    Subject::stack(LevelNode::new(queue::driver()).over(framed)).on_real_sockets()
 }
