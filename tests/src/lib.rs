@@ -4,6 +4,7 @@
 
 pub mod outside;
 pub mod report;
+pub mod shm;
 pub mod trees;
 
 use std::io;
