@@ -157,7 +157,10 @@ fn control<K: Kind>(shared: &Shared, cell: &mut Cell<K>, patient: bool) -> Attem
             IoDone::Done
         }
     };
-    cell.head.io = IoSlot::Done(Box::new(came));
+    cell.head.io = match came {
+        IoDone::Done => IoSlot::Plain,
+        came => IoSlot::Done(Box::new(came)),
+    };
     Attempt::Go(Step::Again(at))
 }
 
