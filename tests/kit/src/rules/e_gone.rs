@@ -137,7 +137,6 @@ pub fn e12(bench: &mut Bench) -> Checked {
         return unless("shared_memory=false");
     }
     bench.needs_peer()?;
-    bench.needs_virtual_time()?;
     bench.each(|w| {
         let pair = w.pair()?;
         let mut dice = Dice::new(w.seed);
