@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use xio_core::attr::Size;
-use xio_core::cntl::{LocalContact, PathInfo, RemoteContact};
+use xio_core::cntl::{GetOption, LocalContact, PathInfo, RemoteContact, SetOption};
 use xio_core::io::Direction;
+use xio_core::schema::Value;
 use xio_core::{CloseMode, Contact, Driver, Engine, ErrorKind, Handle, LevelNode, Server, Stack};
 use xio_drivers::shm::{self, Options};
 
@@ -239,6 +240,18 @@ fn paths_are_checked_before_anything_is_trusted() {
     let server = engine.listen(&stack, d.contact("dead")).wait().unwrap();
     engine.open(&stack, server.contact()).wait().unwrap();
 
+    // Several that find it at once: one listens there, and stays.
+    server.close().unwrap();
+    drop(std::os::unix::net::UnixListener::bind(d.0.join("dead")).unwrap());
+    let servers: Vec<_> = std::thread::scope(|s| {
+        let listen = || engine.listen(&stack, d.contact("dead")).wait().ok();
+        let all: Vec<_> = (0..4).map(|_| s.spawn(listen)).collect();
+        all.into_iter().filter_map(|t| t.join().unwrap()).collect()
+    });
+    assert_eq!(servers.len(), 1);
+    let server = &servers[0];
+    engine.open(&stack, server.contact()).wait().unwrap();
+
     // Others could put their own socket there.
     std::fs::set_permissions(&d.0, PermissionsExt::from_mode(0o777)).unwrap();
     refused(&d.contact("s"), true, ErrorKind::PermissionDenied, "take one that only you can write");
@@ -281,6 +294,20 @@ fn a_peer_that_sends_no_rings_is_refused_and_keeps_nobody_waiting() {
     let far = link().open().wait().unwrap();
     near.write("x").wait().unwrap();
     assert_eq!(read(&far, 9).unwrap(), "x");
+}
+
+#[test]
+fn spin_changes_on_an_open_handle() {
+    let p = pair(Options::default());
+    let spin = Value::Duration(Duration::from_micros(30));
+    p.near.query(SetOption("spin".into(), spin.clone())).unwrap();
+    assert_eq!(p.near.query(GetOption("spin".into())).unwrap(), Some(spin));
+    let long = Value::Duration(Duration::from_secs(1));
+    assert_eq!(p.near.query(SetOption("spin".into(), long)).unwrap_err().kind(), ErrorKind::InvalidInput);
+    let more = Value::Size(1 << 20);
+    p.near.query(SetOption("buffer".into(), more)).unwrap_err();
+    p.near.write("x").wait().unwrap();
+    assert_eq!(read(&p.far, 9).unwrap(), "x");
 }
 
 #[test]

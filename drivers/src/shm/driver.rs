@@ -50,11 +50,9 @@ impl xio_core::Driver for Driver {
 
     fn caps(&self, attr: &dyn Attr, _: &[Branch<'_>]) -> Result<Caps, Error> {
         let o = options::<Options>(attr);
-        if !o.message {
-            return Ok(Caps::stream());
-        }
-        let mut caps = Caps::message();
-        caps.max_message = Some(o.size() - HEADER);
+        let mut caps = if o.message { Caps::message() } else { Caps::stream() };
+        caps.max_message = o.message.then(|| o.size() - HEADER);
+        caps.shared_memory = true;
         Ok(caps)
     }
 

@@ -4,28 +4,20 @@
 
 use std::sync::Arc;
 
-use bytes::BytesMut;
-use smallvec::SmallVec;
-use xio_core::buffer::{Chunk, Foreign};
-use xio_core::cntl::{Cntl, Path, PathInfo, SetOption};
+use xio_core::attr::option_cntl;
+use xio_core::cntl::{Cntl, GetOption, Path, PathInfo, SetOption};
 use xio_core::io::{Direction, Io, IoDone, Sock, SocketOptions};
 use xio_core::level::{Cancel, Reason};
 use xio_core::op::{Close, OpId, Open, Read, Ready, Shutdown, Write};
-use xio_core::{CloseMode, Contact, Cx, Error, ErrorKind, Flow, Held, Level, Op};
+use xio_core::{CloseMode, Contact, Cx, Error, ErrorKind, Flow, Level, Op};
 
 use super::Options;
 use super::driver::contacts;
-use super::map::Map;
+use super::live::{DOOR, Found, Live};
 use super::meet::{self, Guest, Rings, path};
-use super::post::{Call, Posts, Shared};
-use super::ring::{BELL, ENDED, Foul, HEADER, Memory, OPEN, RESET, Reader, Side, Writer, footprint, may_sleep};
-
-/// Bytes copied between two words to the peer: it begins while the rest is copied.
-const STRIDE: usize = 32 << 10;
-/// What is shorter goes over the stack.
-const SHORT: usize = 256;
-const DOOR: u32 = 0;
-const NUDGE: u32 = 1;
+use super::memory::Memory;
+use super::post::{Call, Shared};
+use super::ring::{ENDED, HEADER, RESET, Side};
 
 /// An end.
 pub(super) struct Shm {
@@ -43,33 +35,20 @@ struct Opening {
     call: Option<Arc<Call<Rings>>>,
 }
 
-/// A connection.
-struct Live {
-    rx: Reader<Arc<Map>>,
-    tx: Writer<Arc<Map>>,
-    message: bool,
-    shared: Arc<Shared>,
-    posts: Posts,
-    /// What the peer did against the protocol.
-    foul: Option<Foul>,
-    reader: Option<Held<Read>>,
-    writer: Option<Held<Write>>,
-    ready: SmallVec<[Held<Ready>; 1]>,
-    local: Contact,
-    peer: Contact,
-}
-
-/// What a read found.
-enum Found {
-    Bytes,
-    /// A message that is longer than the read has room for, by so much.
-    Longer(usize),
-    Nothing,
-}
-
 impl Shm {
     pub(super) fn new(options: Options) -> Self {
         Self { options, opening: None, live: None }
+    }
+
+    fn live(&mut self) -> Result<&mut Live, Error> {
+        match &mut self.live {
+            Some(live) if live.is_ours() => Ok(live),
+            Some(_) => {
+                let text = "the handle belongs to the process that opened it, not to its children";
+                Err(Error::new(ErrorKind::Unsupported).detail(text))
+            }
+            None => Err(ErrorKind::Closed.into()),
+        }
     }
 
     fn begin<'o>(&mut self, cx: &mut Cx<'_>, mut op: Op<'o, Open>) -> Flow<'o> {
@@ -121,213 +100,10 @@ impl Shm {
             return op.io(io);
         };
         let shared = Arc::new(Shared::new(&rings, socket, self.options.spin));
-        let posts = Posts::new(&shared);
-        cx.io(Io::Ready(posts.door.clone(), Direction::Read), DOOR);
-        let guest = &opening.guest;
-        self.live = Some(Box::new(Live {
-            rx: Reader::new(rings.rx),
-            tx: Writer::new(rings.tx),
-            message: guest.message,
-            shared,
-            posts,
-            foul: None,
-            reader: None,
-            writer: None,
-            ready: SmallVec::new(),
-            local: guest.local.clone(),
-            peer: guest.peer.clone(),
-        }));
+        self.live = Some(Box::new(Live::new(cx, &opening.guest, rings, shared)));
         self.opening = None;
         op.finished()
     }
-}
-
-impl Live {
-    /// Has the peer's sleepers woken.
-    fn wake(&self, cx: &mut Cx<'_>, direction: Direction, flags: u32) {
-        if self.shared.owe(direction, flags) {
-            cx.io(Io::Ready(self.posts.nudge.clone(), direction), NUDGE);
-        }
-    }
-
-    /// The peer broke the protocol: nothing it does counts any more, and it is told.
-    #[cold]
-    fn broken(&mut self, cx: &mut Cx<'_>, foul: Foul) -> Error {
-        if self.foul.replace(foul).is_none() {
-            self.wake(cx, Direction::Write, self.tx.end(RESET));
-            self.wake(cx, Direction::Read, self.rx.leave(RESET));
-        }
-        Error::new(ErrorKind::Protocol).detail(foul.0)
-    }
-
-    /// Where the socket has ended without a word in the ring.
-    #[cold]
-    fn lost(&self) -> Error {
-        if self.shared.is_refused() {
-            let has = if self.message { "a stream" } else { "messages" };
-            let text = format!("the server has {has}: set `message` at both ends or at neither");
-            return Error::new(ErrorKind::Refused).detail(text);
-        }
-        Error::new(ErrorKind::Reset).detail("the peer is gone without a close")
-    }
-
-    /// Moves into the read what is there.
-    fn take(&mut self, cx: &mut Cx<'_>, op: &mut Op<'_, Read>) -> Result<Found, Error> {
-        if let Some(foul) = self.foul {
-            return Err(self.broken(cx, foul));
-        }
-        // In this order: what was written before an end is there once the end is seen.
-        let dead = self.shared.is_dead();
-        let end = self.rx.peer();
-        if end == RESET {
-            return Err(Error::new(ErrorKind::Reset).detail("the peer has aborted"));
-        }
-        let there = match self.message {
-            true => self.rx.message(),
-            false => {
-                let most = op.room().min(self.rx.memory().size());
-                self.rx.ready(most).map(|n| Some(n.min(most)).filter(|n| *n > 0))
-            }
-        };
-        let Some(len) = there.map_err(|foul| self.broken(cx, foul))? else {
-            return match end {
-                OPEN if dead => Err(self.lost()),
-                OPEN => Ok(Found::Nothing),
-                ENDED => Err(ErrorKind::Eof.into()),
-                _ => Err(self.broken(cx, Foul("the writer's end is no end that there is"))),
-            };
-        };
-        let n = len.min(op.room());
-        let mut left = n;
-        loop {
-            left -= copy(&mut self.rx, left, op);
-            let flags = self.rx.release();
-            self.wake(cx, Direction::Read, flags);
-            if left == 0 {
-                break;
-            }
-        }
-        Ok(if n < len { Found::Longer(len) } else { Found::Bytes })
-    }
-
-    /// Why nothing can be written.
-    fn refuses(&mut self, cx: &mut Cx<'_>) -> Option<Error> {
-        if let Some(foul) = self.foul {
-            return Some(self.broken(cx, foul));
-        }
-        let dead = self.shared.is_dead();
-        Some(match self.tx.peer() {
-            OPEN if dead => self.lost(),
-            OPEN => return None,
-            ENDED => Error::new(ErrorKind::BrokenPipe).detail("the peer has closed"),
-            RESET => Error::new(ErrorKind::Reset).detail("the peer has aborted"),
-            _ => self.broken(cx, Foul("the reader's end is no end that there is")),
-        })
-    }
-
-    /// Writes what there is room for; says how many bytes of the op. `None`: there is none.
-    fn put(&mut self, cx: &mut Cx<'_>, op: &Op<'_, Write>) -> Result<Option<usize>, Error> {
-        if self.message {
-            let need = footprint(op.len());
-            if self.tx.room(need).map_err(|foul| self.broken(cx, foul))? < need {
-                return Ok(None);
-            }
-            // A ring is far smaller than a length can say.
-            self.tx.put_message(op.len() as u32, op.pieces().iter().map(|p| &**p));
-            let flags = self.tx.publish();
-            self.wake(cx, Direction::Write, flags);
-            return Ok(Some(op.len()));
-        }
-        let left = op.len() - op.moved();
-        let room = self.tx.room(left.min(self.tx.memory().size())).map_err(|foul| self.broken(cx, foul))?;
-        let mut put = 0;
-        let mut shown = 0;
-        let mut skip = op.moved();
-        for piece in op.pieces() {
-            let mut rest = piece.get(skip..).unwrap_or_default();
-            skip = skip.saturating_sub(piece.len());
-            while !rest.is_empty() && put < room {
-                let n = self.tx.put(&rest[..rest.len().min(STRIDE)]);
-                rest = &rest[n..];
-                put += n;
-                if put - shown >= STRIDE {
-                    shown = put;
-                    let flags = self.tx.publish();
-                    self.wake(cx, Direction::Write, flags);
-                }
-            }
-        }
-        if put > shown {
-            let flags = self.tx.publish();
-            self.wake(cx, Direction::Write, flags);
-        }
-        Ok(Some(put).filter(|n| *n > 0 || left == 0))
-    }
-
-    /// Whether nothing came for this end since it last looked; if so, the socket tells when something does.
-    fn sleeps(&self, side: Side) -> bool {
-        match side {
-            Side::Reader => may_sleep(self.rx.memory(), side, self.rx.seen(), BELL),
-            Side::Writer => may_sleep(self.tx.memory(), side, self.tx.seen(), BELL),
-        }
-    }
-
-    /// Whether a read would end at once.
-    fn is_readable(&mut self, cx: &mut Cx<'_>) -> bool {
-        let least = if self.message { HEADER } else { 1 };
-        let over = self.foul.is_some() || self.shared.is_dead() || self.rx.peer() != OPEN;
-        let there = match self.rx.ready(least) {
-            Ok(n) => n > 0,
-            Err(foul) => {
-                self.broken(cx, foul);
-                true
-            }
-        };
-        // The rest of a message, be it none, is there without a byte to take.
-        over || there || self.message && matches!(self.rx.message(), Ok(Some(_)))
-    }
-
-    /// Whether a write of a byte would end at once.
-    fn is_writable(&mut self, cx: &mut Cx<'_>) -> bool {
-        let need = if self.message { footprint(1) } else { 1 };
-        self.refuses(cx).is_some()
-            || match self.tx.room(need) {
-                Ok(n) => n >= need,
-                Err(foul) => {
-                    self.broken(cx, foul);
-                    true
-                }
-            }
-    }
-
-    /// Whatever is held looks again.
-    fn look(&mut self, cx: &mut Cx<'_>) {
-        self.reader.take().into_iter().for_each(|h| cx.retry(h));
-        self.writer.take().into_iter().for_each(|h| cx.retry(h));
-        self.ready.drain(..).for_each(|h| cx.retry(h));
-    }
-}
-
-/// Copies from the ring into a read, straight where the read has a buffer; at most `n` bytes, which are there
-/// and fit. Says how many.
-fn copy(rx: &mut Reader<Arc<Map>>, n: usize, op: &mut Op<'_, Read>) -> usize {
-    if n <= SHORT {
-        let mut bytes = [0; SHORT];
-        let n = rx.copy(&mut bytes[..n]);
-        return op.put(&bytes[..n]);
-    }
-    let (at, run) = rx.run(n.min(STRIDE));
-    if op.is_take() {
-        let mut bytes = BytesMut::zeroed(run);
-        rx.memory().read(at, &mut bytes);
-        op.put_chunk(&mut bytes.freeze().into());
-    } else {
-        let mut chunk = Chunk::foreign(rx.memory().clone() as Arc<dyn Foreign>);
-        chunk.advance(at);
-        op.put_chunk(&mut chunk.split_to(run));
-    }
-    rx.skip(run);
-    run
 }
 
 impl Level for Shm {
@@ -358,7 +134,10 @@ impl Level for Shm {
 
     fn close<'o>(&mut self, _: &mut Cx<'_>, mut op: Op<'o, Close>) -> Flow<'o> {
         self.opening = None;
-        let Some(live) = &mut self.live else { return op.finished() };
+        let Some(live) = self.live.as_mut().filter(|live| live.is_ours()) else {
+            self.live = None;
+            return op.finished();
+        };
         if let IoDone::None = op.io_done() {
             let how = if op.mode() == CloseMode::Abort { RESET } else { ENDED };
             let (readers, writers) = (live.tx.end(how), live.rx.leave(how));
@@ -373,7 +152,10 @@ impl Level for Shm {
     }
 
     fn read<'o>(&mut self, cx: &mut Cx<'_>, mut op: Op<'o, Read>) -> Flow<'o> {
-        let Some(live) = &mut self.live else { return op.failed(ErrorKind::Closed) };
+        let live = match self.live() {
+            Ok(live) => live,
+            Err(e) => return op.failed(e),
+        };
         let waited = !matches!(op.io_done(), IoDone::None);
         if !live.message && op.room() == 0 {
             return op.finished();
@@ -399,7 +181,10 @@ impl Level for Shm {
     }
 
     fn write<'o>(&mut self, cx: &mut Cx<'_>, mut op: Op<'o, Write>) -> Flow<'o> {
-        let Some(live) = &mut self.live else { return op.failed(ErrorKind::Closed) };
+        let live = match self.live() {
+            Ok(live) => live,
+            Err(e) => return op.failed(e),
+        };
         let waited = !matches!(op.io_done(), IoDone::None);
         let most = live.tx.memory().size() - HEADER;
         if live.message && op.len() > most {
@@ -428,14 +213,20 @@ impl Level for Shm {
     }
 
     fn shutdown<'o>(&mut self, cx: &mut Cx<'_>, op: Op<'o, Shutdown>) -> Flow<'o> {
-        let Some(live) = &mut self.live else { return op.failed(ErrorKind::Closed) };
+        let live = match self.live() {
+            Ok(live) => live,
+            Err(e) => return op.failed(e),
+        };
         let flags = live.tx.end(ENDED);
         live.wake(cx, Direction::Write, flags);
         op.finished()
     }
 
     fn ready<'o>(&mut self, cx: &mut Cx<'_>, op: Op<'o, Ready>) -> Flow<'o> {
-        let Some(live) = &mut self.live else { return op.failed(ErrorKind::Closed) };
+        let live = match self.live() {
+            Ok(live) => live,
+            Err(e) => return op.failed(e),
+        };
         loop {
             let (is_ready, side) = match op.direction() {
                 Direction::Read => (live.is_readable(cx), Side::Reader),
@@ -473,16 +264,12 @@ impl Level for Shm {
     }
 
     fn cntl(&mut self, _: &mut Cx<'_>, c: &mut Cntl<'_>) -> Result<(), Error> {
-        if let Some(SetOption(name, value)) = c.command()
-            && name == "spin"
-        {
-            let mut changed = self.options.clone();
-            xio_core::attr::option_cntl(&mut changed, c)?;
-            let _ = value;
+        let sets = matches!(c.command(), Some(SetOption(name, _)) if name == "spin");
+        if sets || matches!(c.command(), Some(GetOption(name)) if name == "spin") {
+            option_cntl(&mut self.options, c)?;
             if let Some(live) = &self.live {
-                live.shared.set_spin(changed.spin);
+                live.shared.set_spin(self.options.spin);
             }
-            self.options = changed;
             return Ok(());
         }
         let Some(live) = &mut self.live else { return Err(c.unsupported()) };

@@ -6,19 +6,22 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::{self, NonNull};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate, memfd_create};
 use rustix::io::Errno;
-use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
 use xio_core::buffer::Foreign;
 use xio_core::{Error, ErrorKind};
 
-use super::ring::{Memory, Note, Place, Side, prepare};
+use super::memory::{Memory, Note, Place};
+use super::ring::{Side, prepare};
 
 /// Smallest and largest ring.
 pub(super) const SIZES: std::ops::RangeInclusive<usize> = 4096..=1 << 30;
-/// Bytes before the ring, for the shared words: each end's on lines of their own.
+/// Bytes before the ring, for the shared words: each position on a line of its own, and the other words of an
+/// end, which change rarely and are looked at often, on another.
 const WORDS: usize = 4096;
 const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
 
@@ -87,10 +90,10 @@ impl Map {
 
     fn word(&self, note: Note) -> &AtomicU32 {
         let at = match note {
-            Note::WriterEnd => 136,
-            Note::ReaderEnd => 264,
-            Note::ReaderSleeps => 384,
-            Note::WriterSleeps => 512,
+            Note::ReaderEnd => 384,
+            Note::ReaderSleeps => 388,
+            Note::WriterEnd => 512,
+            Note::WriterSleeps => 516,
         };
         // SAFETY: as in `position`.
         unsafe { AtomicU32::from_ptr(self.base.add(at).as_ptr().cast()) }
@@ -171,6 +174,60 @@ impl Foreign for Map {
     }
     fn copy_out(&self, at: usize, to: &mut [u8]) {
         self.read(at, to);
+    }
+}
+
+/// A page that a fork wipes in the child.
+struct Wiped(NonNull<u8>);
+
+// SAFETY: it is reached as an atomic alone.
+unsafe impl Send for Wiped {}
+// SAFETY: as above.
+unsafe impl Sync for Wiped {}
+
+impl Wiped {
+    fn new() -> Option<Self> {
+        // SAFETY: a new mapping at an address that the system chooses.
+        let base =
+            unsafe { mmap_anonymous(ptr::null_mut(), WORDS, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE) };
+        let page = Self(NonNull::new(base.ok()?.cast())?);
+        // SAFETY: the mapping is ours, and nobody has a reference into it.
+        unsafe { madvise(page.0.as_ptr().cast(), WORDS, Advice::LinuxWipeOnFork) }.ok()?;
+        Some(page)
+    }
+
+    fn word(&self) -> &AtomicU32 {
+        // SAFETY: aligned, inside the page, which stays as long as the process, and never used but as an atomic.
+        unsafe { AtomicU32::from_ptr(self.0.as_ptr().cast()) }
+    }
+}
+
+/// None where the system cannot wipe.
+static WIPED: OnceLock<Option<Wiped>> = OnceLock::new();
+static PROCESSES: AtomicU32 = AtomicU32::new(0);
+
+/// A number that this process has and no child of it, without a system call each time.
+pub(super) fn this_process() -> u32 {
+    let Some(page) = WIPED.get_or_init(Wiped::new) else { return 0 };
+    match page.word().load(Ordering::Relaxed) {
+        0 => {
+            // A child counts on from where its parent was.
+            let next = PROCESSES.fetch_add(1, Ordering::Relaxed) + 1;
+            match page.word().compare_exchange(0, next, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => next,
+                Err(others) => others,
+            }
+        }
+        n => n,
+    }
+}
+
+/// Whether this is the process that had this number.
+#[inline]
+pub(super) fn is_this_process(number: u32) -> bool {
+    match WIPED.get() {
+        Some(Some(page)) => page.word().load(Ordering::Relaxed) == number,
+        _ => true,
     }
 }
 

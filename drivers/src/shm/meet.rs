@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::fs::{FileType, Mode, fchmod, lstat, stat, unlink};
+use rustix::fs::{FileType, FlockOperation, Mode, OFlags, fchmod, flock, lstat, stat, unlink};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
@@ -124,12 +124,13 @@ fn connected(path: &Path) -> Result<OwnedFd, Error> {
     }
 }
 
+fn directory(path: &Path) -> &Path {
+    path.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
+}
+
 /// What can rename or remove the socket decides who listens there.
 fn check_directory(path: &Path) -> Result<(), Error> {
-    let directory = match path.parent() {
-        Some(d) if !d.as_os_str().is_empty() => d,
-        _ => Path::new("."),
-    };
+    let directory = directory(path);
     let denied = |text: &str| {
         let text = format!("`{}`: {text}", directory.display());
         Err(Error::new(ErrorKind::PermissionDenied).detail(text))
@@ -176,8 +177,11 @@ impl Meeting {
         // Before the bind, so that at no time somebody else could connect.
         fchmod(&fd, Mode::RUSR | Mode::WUSR).map_err(failed)?;
         let address = SocketAddrUnix::new(&path).map_err(failed)?;
+        // Until it listens it looks like one that a process left behind. Without the lock nothing gives way.
+        let alone = lock_directory(&path);
         match bind(&fd, &address) {
             Err(Errno::ADDRINUSE) => {
+                alone.as_ref().map_err(Clone::clone)?;
                 give_way(&path)?;
                 bind(&fd, &address).map_err(failed)?;
             }
@@ -251,6 +255,23 @@ impl Drop for Meeting {
     fn drop(&mut self) {
         if lstat(&self.path).is_ok_and(|s| (s.st_dev, s.st_ino) == self.node) {
             let _ = unlink(&self.path);
+        }
+    }
+}
+
+/// Keeps other servers from taking this one's socket for a dead one, and the other way round, until it is dropped.
+fn lock_directory(path: &Path) -> Result<OwnedFd, Error> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::open(directory(path), flags, Mode::empty()).map_err(io::Error::from)?;
+    let mut left = PATIENCE.as_millis() / PAUSE.as_millis();
+    loop {
+        match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(directory),
+            Err(Errno::WOULDBLOCK) if left > 0 => {
+                left -= 1;
+                std::thread::sleep(PAUSE);
+            }
+            Err(e) => return Err(Error::from(io::Error::from(e)).detail("the directory's lock")),
         }
     }
 }

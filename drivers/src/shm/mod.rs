@@ -19,12 +19,12 @@
 //! |---|---|---|---|
 //! | `message` | bool | `false` | messages rather than a stream; the same at both ends |
 //! | `buffer` | 4KiB..=1GiB | 256KiB | bytes of each ring, rounded up to a power of two; the end that opens decides |
-//! | `spin` | duration, runtime | `0s` | a blocking caller spins before it sleeps |
+//! | `spin` | up to 10ms, runtime | `0s` | a blocking caller spins before it sleeps |
 //! | `backlog` | 1..=4096 | 128 | connections that may wait to be accepted |
 //!
 //! # What lies in a ring
-//! 4096 bytes of words, then the ring. Words: how far is written (u64 at 128), the writer's end (u32, 136), how far
-//! is read (u64, 256), the reader's end (264), how the reader sleeps (384), how the writer sleeps (512). Positions
+//! 4096 bytes of words, then the ring. Words: how far is written (u64 at 128), how far is read (u64, 256), the
+//! reader's end and how it sleeps (u32, 384 and 388), the writer's end and how it sleeps (512, 516). Positions
 //! count bytes from 2^32. A message is its length and a mark (u32 each, little endian; the mark is made of
 //! length and position, so that no header is all zeroes), its bytes, and padding to a multiple of 8.
 //!
@@ -35,8 +35,8 @@
 //! can send what bytes it likes, and end the connection; it cannot make this end crash, hang or read elsewhere.
 //!
 //! # Waiting
-//! A blocking caller spins for `spin`, sleeps for up to 2 ms on a word in the ring (futex), and is then held, as
-//! callbacks and futures are at once: the socket's readiness, one descriptor for data, room and the peer's end,
+//! A blocking caller spins for `spin`, sleeps for up to 8 ms on a word in the ring (futex), where only the peer
+//! can wake it (a cancel comes that much late), and is then held, as callbacks and futures are at once: the socket's readiness, one descriptor for data, room and the peer's end,
 //! brings it back. Sleepers say so in the ring, so a peer that finds nobody asleep makes no system call.
 //!
 //! # Contract notes
@@ -48,13 +48,16 @@
 //! - A message that does not fit its reader fails with `Truncated{len}`, and the next read gets the rest. None is
 //!   longer than the ring less 8 bytes.
 //! - A writer that waits for room is woken when half the ring is free.
+//! - After a fork the child's ops on a handle of the parent are refused as `Unsupported`.
 //! - The end that opens is connected once the server's backlog has it. A server of the other kind (`message`)
 //!   lets the first op fail with `Refused`.
 
 mod driver;
 mod level;
+mod live;
 mod map;
 mod meet;
+mod memory;
 #[cfg(all(test, loom))]
 mod models;
 mod options;

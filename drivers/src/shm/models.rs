@@ -6,6 +6,7 @@ use std::sync::Arc;
 use loom::sync::{Condvar, Mutex};
 use loom::thread;
 
+use super::memory::Memory;
 use super::ring::*;
 use super::twin::{Fault, Twin};
 

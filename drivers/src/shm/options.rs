@@ -15,8 +15,8 @@ xio_core::options! {
         message, with_message: bool = false, ValueKind::Bool;
         /// Bytes of each ring, rounded up to a power of two. The end that opens decides.
         buffer, with_buffer: Size = Size(256 << 10), ValueKind::Size { min: *SIZES.start() as u64, max: *SIZES.end() as u64 };
-        /// How long a blocking caller spins before it sleeps.
-        spin, with_spin: Duration = Duration::ZERO, ValueKind::Duration { max: Duration::from_secs(1) };
+        /// How long a blocking caller spins before it sleeps; nobody but the peer can end that.
+        spin, with_spin: Duration = Duration::ZERO, ValueKind::Duration { max: Duration::from_millis(10) };
         /// Connections that may wait to be accepted.
         backlog, with_backlog: u32 = 128, ValueKind::Int { min: 1, max: 4096 };
         contact check_contact;

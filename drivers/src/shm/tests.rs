@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use proptest::prelude::*;
 
+use super::memory::{Memory, Note, Place};
 use super::ring::*;
 use super::twin::Twin;
 

@@ -7,7 +7,8 @@ use std::sync::Arc;
 #[cfg(not(loom))]
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 
-use super::ring::{Memory, Note, Place, prepare};
+use super::memory::{Memory, Note, Place};
+use super::ring::prepare;
 
 /// What a twin does wrong, for the proof that a model sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
