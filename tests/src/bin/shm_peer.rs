@@ -96,7 +96,7 @@ fn echo(handle: &Handle) -> Result<(), Box<dyn Error>> {
 fn hostile(path: &str, message: bool, seed: u64) -> Result<(), Box<dyn Error>> {
     const WORDS: u64 = 4096;
     const RING: u64 = 4096;
-    const PLACES: [u64; 6] = [128, 136, 256, 264, 384, 512];
+    const PLACES: [u64; 6] = [128, 256, 384, 388, 512, 516];
     const START: u64 = 1 << 32;
     let mut state = seed | 1;
     let mut random = move || {
@@ -108,7 +108,7 @@ fn hostile(path: &str, message: bool, seed: u64) -> Result<(), Box<dyn Error>> {
     let ring = || -> io::Result<OwnedFd> {
         let fd = rustix::fs::memfd_create("hostile", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
         rustix::fs::ftruncate(&fd, WORDS + RING)?;
-        for at in [PLACES[0], PLACES[2]] {
+        for at in [PLACES[0], PLACES[1]] {
             rustix::io::pwrite(&fd, &START.to_le_bytes(), at)?;
         }
         rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
@@ -131,7 +131,7 @@ fn hostile(path: &str, message: bool, seed: u64) -> Result<(), Box<dyn Error>> {
             _ => random(),
         };
         let at = if random() % 4 == 0 { WORDS + random() % (RING - 8) } else { PLACES[random() as usize % 6] };
-        let wide = at == PLACES[0] || at == PLACES[2] || at >= WORDS;
+        let wide = at == PLACES[0] || at == PLACES[1] || at >= WORDS;
         let bytes = value.to_le_bytes();
         rustix::io::pwrite(ring, if wide { &bytes[..] } else { &bytes[..4] }, at)?;
         match random() % 200 {

@@ -21,6 +21,8 @@ fn every_mode_and_api_measures() {
         ("tcp(nodelay)", "stream"),
         ("loop", "pingpong"),
         ("loop(message)", "stream"),
+        ("shm", "pingpong"),
+        ("shm(message, spin=20us)", "stream"),
         ("null/void", "op"),
     ];
     for (spec, mode) in stacks {
@@ -39,6 +41,8 @@ fn every_mode_and_api_measures() {
                 let baseline = match (spec, mode) {
                     (_, "op") => Some("mutex and copy"),
                     (s, _) if s.contains("tcp") => Some("raw blocking sockets"),
+                    ("shm", _) => Some("bare ring, futex"),
+                    (s, _) if s.contains("shm") => Some("bare ring, spinning"),
                     _ => None,
                 };
                 assert_eq!(row["baseline"].as_str(), baseline);
