@@ -38,6 +38,7 @@ fn drivers_are_listed_and_described() {
             "as branches",
             "as below",
             "as below",
+            "stream, message",
             "stream",
             "stream, message"
         ]
