@@ -14,6 +14,7 @@
 //! | [`mod@file`] | stream | files, standard input and output, inherited descriptors |
 //! | [`fault`] | as below | seeded faults |
 //! | [`rate`] | as below | token bucket |
+//! | [`shm`] | stream, message | shared memory between two processes of one user |
 
 use std::sync::Arc;
 
@@ -39,6 +40,8 @@ pub mod pick;
 pub mod queue;
 #[cfg(feature = "rate")]
 pub mod rate;
+#[cfg(feature = "shm")]
+pub mod shm;
 #[cfg(feature = "tcp")]
 pub mod tcp;
 #[cfg(feature = "udp")]
@@ -65,6 +68,8 @@ pub fn all() -> Vec<Arc<dyn Driver>> {
         queue::driver(),
         #[cfg(feature = "rate")]
         rate::driver(),
+        #[cfg(feature = "shm")]
+        shm::driver(),
         #[cfg(feature = "tcp")]
         tcp::driver(),
         #[cfg(feature = "udp")]

@@ -196,7 +196,7 @@ const SHIPPED: [(&str, bool); 21] = [
     ("pick", cfg!(feature = "pick")),
     ("queue", cfg!(feature = "queue")),
     ("rate", cfg!(feature = "rate")),
-    ("shm", false),
+    ("shm", cfg!(feature = "shm")),
     ("tap", false),
     ("tcp", cfg!(feature = "tcp")),
     ("tls", false),

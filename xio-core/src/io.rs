@@ -133,6 +133,11 @@ pub trait Socket: Send + Sync {
     /// Whether an op in this direction would move something or fail at once.
     fn is_ready(&self, direction: Direction) -> bool;
 
+    /// As [`recv_patiently`](Self::recv_patiently): where it is not ready, waits for that a moment.
+    fn is_ready_patiently(&self, direction: Direction) -> bool {
+        self.is_ready(direction)
+    }
+
     /// Has `waiter` woken at the next readiness, beside those that wait already (several accepts, a
     /// read and a wait for readiness). `false`: it is ready again already, so try again.
     fn arm(&self, direction: Direction, waiter: Waiter) -> bool;

@@ -88,6 +88,8 @@ pub(crate) enum IoSlot {
     None,
     Ask(Io),
     Done(Box<IoDone>),
+    /// Done, and there is nothing to say.
+    Plain,
     Work(Box<dyn std::any::Any + Send>),
 }
 
@@ -510,6 +512,10 @@ impl<'o, K: Kind> Op<'o, K> {
     /// What the request made with [`io`](Self::io) came to; [`IoDone::None`] before there was one.
     #[inline]
     pub fn io_done(&mut self) -> IoDone {
+        if let IoSlot::Plain = self.cell.head.io {
+            self.cell.head.io = IoSlot::None;
+            return IoDone::Done;
+        }
         if let IoSlot::Done(done) = &mut self.cell.head.io {
             let done = std::mem::take(&mut **done);
             self.cell.head.io = IoSlot::None;

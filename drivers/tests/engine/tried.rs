@@ -92,6 +92,11 @@ impl Socket for Hooked {
     fn is_ready(&self, direction: Direction) -> bool {
         self.0.socket().is_ready(direction)
     }
+    /// For nothing: whoever waited looks itself.
+    fn is_ready_patiently(&self, _: Direction) -> bool {
+        run_next(&self.1.recv);
+        true
+    }
     fn arm(&self, direction: Direction, waiter: Waiter) -> bool {
         self.0.socket().arm(direction, waiter)
     }
@@ -147,6 +152,27 @@ impl Level for Wire {
     }
     fn woken(&mut self, cx: &mut Cx<'_>) {
         cx.fail(Error::new(ErrorKind::Protocol));
+    }
+}
+
+/// Its reads wait for readiness a moment, then they are held for good.
+struct Patient(Wire, Vec<xio_core::Held<Read>>);
+
+impl Level for Patient {
+    fn open<'o>(&mut self, cx: &mut Cx<'_>, op: Op<'o, Open>) -> Flow<'o> {
+        self.0.open(cx, op)
+    }
+    fn read<'o>(&mut self, cx: &mut Cx<'_>, mut op: Op<'o, Read>) -> Flow<'o> {
+        if let IoDone::None = op.io_done() {
+            let sock = self.0.2.clone().expect("open");
+            return op.io(Io::Ready(sock, Direction::Read));
+        }
+        let (held, flow) = op.hold(cx);
+        self.1.push(held);
+        flow
+    }
+    fn close<'o>(&mut self, cx: &mut Cx<'_>, op: Op<'o, Close>) -> Flow<'o> {
+        self.0.close(cx, op)
     }
 }
 
@@ -733,4 +759,38 @@ fn a_wait_for_room_goes_on_when_bytes_fall_back() {
     assert!(poll(&mut ready).is_pending());
     assert_eq!(b.take(9).wait().unwrap().into_bytes(), "full");
     run(ready).unwrap();
+}
+
+/// A line whose reads wait for readiness, and its handle.
+fn patient(engine: &Engine) -> (During, UnixStream, Handle) {
+    let (near, far) = UnixStream::pair().unwrap();
+    near.set_nonblocking(true).unwrap();
+    let near = Arc::new(Mutex::new(Some(near)));
+    let during = During::default();
+    let (d, sees) = (during.clone(), Intercepts::OPEN | Intercepts::CLOSE | Intercepts::READ);
+    let node = transport(Caps::stream(), sees, move || {
+        Patient(Wire(near.clone(), d.clone(), None, Arc::default()), Vec::new())
+    });
+    (during, far, open(engine, node))
+}
+
+#[test]
+fn what_is_asked_of_a_read_that_waits_for_readiness_holds_when_it_is_held() {
+    let engine = Engine::new().unwrap();
+    let (during, _far, h) = patient(&engine);
+    // Bytes fall back: they are its own.
+    let copy = h.clone();
+    during.recv(move || copy.unread("back".into()));
+    assert_eq!(h.read(room(9)).deadline(LONG).wait().unwrap().buf, "back");
+    let copy = h.clone();
+    during.recv(move || copy.cancel_all(&[OpKind::Read]));
+    assert_eq!(h.read(room(9)).deadline(LONG).wait().unwrap_err().kind(), ErrorKind::Cancelled);
+    // A close waits for it, and ends it.
+    let (reply, rx) = results();
+    let (copy, r) = (h.clone(), reply());
+    during.recv(move || {
+        copy.close().then(move |x| r.send(x.map_err(|e| e.kind())));
+    });
+    assert_eq!(h.read(room(9)).deadline(LONG).wait().unwrap_err().kind(), ErrorKind::Cancelled);
+    assert_eq!(get(&rx), Ok(()));
 }

@@ -84,7 +84,10 @@ impl Listen {
         } else {
             say(&format!("listening on {}", server.contact()));
         }
-        if self.echo || self.sink { self.serve(&server, ui) } else { self.talk(&server, &open, ui) }
+        let end = if self.echo || self.sink { self.serve(&server, ui) } else { self.talk(&server, &open, ui) };
+        // A server may have left something where it listens, as a socket in a directory.
+        let _ = server.close();
+        end
     }
 
     /// One connection at a time, with stdin and stdout.

@@ -1,6 +1,6 @@
-//! A level that keeps its accounts where other processes reach them: what the rule about forks runs on
-//! until a shipped driver shares memory. Invariant: each write is entered once, in a file without a name
-//! that children of this process have as well; who is not the one who opened it is refused.
+//! A level that keeps its accounts where other processes reach them: what the rule about forks runs on in
+//! simulation. Invariant: each write is entered once, in a file without a name that children of this process
+//! have as well; who is not the one who opened it is refused.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;

@@ -33,6 +33,10 @@ driver_contract!(datagrams, subjects::datagrams());
 driver_contract!(shared_memory, subjects::shared_memory());
 driver_contract!(greeting, subjects::greeting());
 
+driver_contract!(shm_contract, subjects::shm_contract());
+driver_contract!(shm_of_messages, subjects::shm_of_messages());
+driver_contract!(queue_and_frame_over_shm, subjects::queue_and_frame_over_shm());
+
 /// A stream cannot be made of what gets lost.
 #[test]
 fn frame_over_udp_is_refused() {

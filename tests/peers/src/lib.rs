@@ -2,7 +2,8 @@
 //! rounds of samples into a ratio.
 //!
 //! Holds: plain sockets ([`raw`]), the same with waits that can be ended ([`cancellable`]) and with a
-//! header before each message ([`framed`]), datagrams ([`datagrams`]), bare virtual calls and tokio's levels ([`layers`]), Globus XIO as a child process ([`globus`]), CPU
+//! header before each message ([`framed`]), datagrams ([`datagrams`]), bare rings of memory ([`rings`]), bare virtual
+//! calls and tokio's levels ([`layers`]), Globus XIO as a child process ([`globus`]), CPU
 //! placement ([`placement`]), interleaved rounds ([`rounds`]) and a counting allocator
 //! ([`counting`]).
 //!
@@ -40,5 +41,6 @@ pub mod layers;
 pub mod pair;
 pub mod placement;
 pub mod raw;
+pub mod rings;
 pub mod rounds;
 pub mod sample;

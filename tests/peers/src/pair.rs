@@ -36,14 +36,27 @@ pub fn two_ends<C: Send, S: Send>(
     server: impl FnOnce(TcpStream) -> io::Result<S> + Send,
 ) -> io::Result<(C, S)> {
     let (client_sock, server_sock) = loopback_pair()?;
+    two_threads(placement, move || client(client_sock), move || server(server_sock))
+}
+
+/// Runs `client` and `server` on two fresh threads pinned by `placement`, and gives both results.
+///
+/// # Errors
+///
+/// As [`two_ends`].
+pub fn two_threads<C: Send, S: Send>(
+    placement: Placement,
+    client: impl FnOnce() -> io::Result<C> + Send,
+    server: impl FnOnce() -> io::Result<S> + Send,
+) -> io::Result<(C, S)> {
     let (client, server) = std::thread::scope(|scope| {
         let server = scope.spawn(move || {
             placement.pin(Side::Server)?;
-            server(server_sock)
+            server()
         });
         let client = scope.spawn(move || {
             placement.pin(Side::Client)?;
-            client(client_sock)
+            client()
         });
         (client.join().unwrap_or_else(|_| Err(panicked())), server.join().unwrap_or_else(|_| Err(panicked())))
     });

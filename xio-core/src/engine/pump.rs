@@ -169,14 +169,18 @@ fn control<K: Kind>(shared: &Shared, cell: &mut Cell<K>, patient: bool) -> Attem
             close()
         }
         Io::Ready(sock, direction) => {
-            if !sock.0.is_ready(direction) {
+            let ready = if patient { sock.0.is_ready_patiently(direction) } else { sock.0.is_ready(direction) };
+            if !ready {
                 cell.head.io = IoSlot::Ask(Io::Ready(sock.clone(), direction));
                 return Attempt::Block(sock, direction);
             }
             IoDone::Done
         }
     };
-    cell.head.io = IoSlot::Done(Box::new(came));
+    cell.head.io = match came {
+        IoDone::Done => IoSlot::Plain,
+        came => IoSlot::Done(Box::new(came)),
+    };
     Attempt::Go(Step::Again(at))
 }
 

@@ -105,7 +105,7 @@ fn go<'a, K: Kind>(
                 lane.leave_soon();
                 return Started::Done(cell);
             }
-            Stop::Io | Stop::Work if waiting.is_none() && defers() => return park(lane, cell, Stop::Io, stop),
+            Stop::Io | Stop::Work if waiting.is_none() && defers() => return park(lane, cell, Stop::Io, stop, tried),
             Stop::Io if lane.may_try(&cell) => {
                 let side = usize::from(K::KIND == OpKind::Write);
                 lane.inner.charge(&mut cell);
@@ -157,20 +157,23 @@ fn go<'a, K: Kind>(
                 if tried {
                     lane.inner.after_try();
                 }
-                return park(lane, cell, other, stop);
+                return park(lane, cell, other, stop, tried);
             }
         }
     }
 }
 
-/// `asked`: it was asked to stop before it had a number.
-fn park<K: Kind>(mut lane: Lane<'_>, mut cell: Box<Cell<K>>, stop: Stop, asked: bool) -> Started<K> {
+/// `asked`: it was asked to stop before it had a number. `tried`: bytes may have fallen back while it had none.
+fn park<K: Kind>(mut lane: Lane<'_>, mut cell: Box<Cell<K>>, stop: Stop, asked: bool, tried: bool) -> Started<K> {
     if cell.head.id.is_none() {
         let (origin, at) = (cell.head.origin, cell.head.at);
         cell.head.id = lane.inner.new_id(K::KIND, origin, at, State::Finished, cell.head.id.generation);
     }
     let id = cell.head.id;
     lane.asked(id, asked);
+    if tried && K::KIND == OpKind::Read && lane.has_leftover() {
+        lane.call_back(id);
+    }
     lane.stopped(cell, stop);
     lane.leave();
     Started::Parked(id)
@@ -302,7 +305,7 @@ impl Tree {
         let Some(side) = side_of(K::KIND) else { return false };
         cell.head.id.is_none()
             && self.inner.tries[side].at == USER
-            && matches!(cell.head.io, IoSlot::Ask(Io::Recv(_) | Io::Send(_)))
+            && matches!(cell.head.io, IoSlot::Ask(Io::Recv(_) | Io::Send(_) | Io::Ready(..)))
     }
 
     /// An op that was tried has to wait: it gets its number, and what was asked of it meanwhile holds.

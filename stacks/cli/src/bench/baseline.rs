@@ -1,11 +1,15 @@
-//! What stacks are measured beside: blocking sockets over tcp and udp, a mutex around a copy over void.
+//! What stacks are measured beside: blocking sockets over tcp and udp, a bare ring over shm, a mutex around a
+//! copy over void.
 
 use std::hint::black_box;
 use std::io;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use xio_peers::buffer::PageBuf;
-use xio_peers::{datagrams, raw};
+use xio_peers::placement::Placement;
+use xio_peers::{datagrams, raw, rings};
+use xio_stacks::core::schema::Value;
 
 use super::Mode;
 use super::plan::{Moment, Plan, Shot};
@@ -18,6 +22,8 @@ pub(super) enum Baseline {
     Sockets,
     /// Blocking datagram sockets.
     Datagrams,
+    /// Two rings of so many bytes.
+    Rings(rings::Wait, usize),
     /// A mutex around a copy.
     Mutex,
 }
@@ -31,14 +37,26 @@ impl Baseline {
             Mode::Op => Some(Self::Mutex),
             _ if all("tcp") => Some(Self::Sockets),
             _ if all("udp") => Some(Self::Datagrams),
+            _ if all("shm") => Self::rings(plan),
             _ => None,
         }
+    }
+
+    /// Rings of the same size whose ends spin where the stack's do and can.
+    fn rings(plan: &Plan) -> Option<Self> {
+        let level = plan.stack.levels().find(|l| l.driver().info().name == "shm")?;
+        let spins = level.attr().value("spin") != Some(Value::Duration(Duration::ZERO));
+        let wait = if spins && plan.placement != Placement::SameCpu { rings::Wait::Spin } else { rings::Wait::Sleep };
+        let Some(Value::Size(size)) = level.attr().value("buffer") else { return None };
+        Some(Self::Rings(wait, usize::try_from(size).ok()?))
     }
 
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Sockets => "raw blocking sockets",
             Self::Datagrams => "raw blocking datagram sockets",
+            Self::Rings(rings::Wait::Spin, _) => "bare ring, spinning",
+            Self::Rings(rings::Wait::Sleep, _) => "bare ring, futex",
             Self::Mutex => "mutex and copy",
         }
     }
@@ -49,6 +67,8 @@ impl Baseline {
             (Self::Sockets, _) => raw::stream(plan.placement, plan.size, ops, plan.recv)?,
             (Self::Datagrams, Mode::Pingpong) => datagrams::pingpong(plan.placement, plan.size, ops)?,
             (Self::Datagrams, _) => datagrams::stream(plan.placement, plan.size, ops)?,
+            (Self::Rings(wait, ring), Mode::Pingpong) => rings::pingpong(plan.placement, plan.size, ops, ring, wait)?,
+            (Self::Rings(wait, ring), _) => rings::stream(plan.placement, plan.size, ops, plan.recv, ring, wait)?,
             (Self::Mutex, _) => return copies(plan, ops),
         };
         Ok(Shot { sample, allocs: 0.0, outstanding: None })

@@ -23,6 +23,8 @@ fn every_mode_and_api_measures() {
         ("queue/udp", "stream"),
         ("loop", "pingpong"),
         ("loop(message)", "stream"),
+        ("shm", "pingpong"),
+        ("shm(message, spin=20us)", "stream"),
         ("null/void", "op"),
     ];
     for (spec, mode) in stacks {
@@ -42,6 +44,8 @@ fn every_mode_and_api_measures() {
                     (_, "op") => Some("mutex and copy"),
                     (s, _) if s.contains("tcp") => Some("raw blocking sockets"),
                     (s, _) if s.contains("udp") => Some("raw blocking datagram sockets"),
+                    ("shm", _) => Some("bare ring, futex"),
+                    (s, _) if s.contains("shm") => Some("bare ring, spinning"),
                     _ => None,
                 };
                 assert_eq!(row["baseline"].as_str(), baseline);

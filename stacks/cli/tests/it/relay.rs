@@ -9,11 +9,20 @@ use crate::xio::{Kept, Listener, Ran, feed, noise, sha256, xio};
 
 #[test]
 fn both_ways_through_stacks() {
-    for stack in
-        ["tcp", "frame/tcp", "queue/frame/tcp", "queue/tcp", "null(intercept=none)/frame(header=8)/tcp(nodelay)"]
-    {
+    let here = std::env::temp_dir().join(format!("xio-relay-{}", std::process::id()));
+    let (port, path) = ("127.0.0.1:0", here.to_str().unwrap());
+    for (stack, at) in [
+        ("tcp", port),
+        ("frame/tcp", port),
+        ("queue/frame/tcp", port),
+        ("queue/tcp", port),
+        ("null(intercept=none)/frame(header=8)/tcp(nodelay)", port),
+        ("shm", path),
+        ("shm(message)", path),
+        ("queue/frame/shm(buffer=4KiB, spin=20us)", path),
+    ] {
         let (there, back) = (noise(3_000_001), noise(1_000_003));
-        let mut l = Listener::start(&["listen", stack, "127.0.0.1:0", "--once"], Stdio::piped());
+        let mut l = Listener::start(&["listen", stack, at, "--once"], Stdio::piped());
         let mut stdin = l.child.0.stdin.take().unwrap();
         let (cat, (status, out, err)) = std::thread::scope(|s| {
             s.spawn(|| {
@@ -30,6 +39,7 @@ fn both_ways_through_stacks() {
         assert_eq!(sha256(&out), sha256(&there), "{stack}: to the listener");
         assert_eq!((cat.stderr.as_slice(), err.as_str()), (&b""[..], ""), "{stack}");
     }
+    assert!(!here.exists(), "a socket is left");
 }
 
 #[test]

@@ -60,9 +60,13 @@ pub fn e11(bench: &mut Bench) -> Checked {
     let keep = slot.clone();
     let stack = bind(saboteur::level(0, Needs::ANY, Intercepts::CLOSE, move || Last(keep.clone()), root))?;
     for goes in [Goes::Inline, Goes::Turn, Goes::Handle, Goes::Level] {
-        // In virtual time, and with a thread of the engine's own.
+        // Turned by this thread, in virtual time where it can be, and with a thread of the engine's own.
         for own in [false, true] {
-            let engine = if own { Engine::new()? } else { Engine::builder().reactor(Sim::new(seed)).build()? };
+            let engine = match own {
+                true => Engine::new()?,
+                false if bench.subject().is_real() => Engine::builder().owner_driven().build()?,
+                false => Engine::builder().reactor(Sim::new(seed)).build()?,
+            };
             let ends = without_engine(bench, &stack, engine, &slot, goes, own);
             ends.map_err(|s| s.at(format_args!("{goes:?}, own thread: {own}")))?;
         }
@@ -133,7 +137,6 @@ pub fn e12(bench: &mut Bench) -> Checked {
         return unless("shared_memory=false");
     }
     bench.needs_peer()?;
-    bench.needs_virtual_time()?;
     bench.each(|w| {
         let pair = w.pair()?;
         let mut dice = Dice::new(w.seed);

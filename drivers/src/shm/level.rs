@@ -1,0 +1,292 @@
+//! The level at each end of a connection. Invariant: both rings' positions are the level's alone, under its
+//! handle's lock; an op that has nothing to do waits outside of it for a moment, then it is held until the
+//! socket says that the peer did something.
+
+use std::sync::Arc;
+
+use xio_core::attr::option_cntl;
+use xio_core::cntl::{Cntl, GetOption, Path, PathInfo, SetOption};
+use xio_core::io::{Direction, Io, IoDone, Sock, SocketOptions};
+use xio_core::level::{Cancel, Reason};
+use xio_core::op::{Close, OpId, Open, Read, Ready, Shutdown, Write};
+use xio_core::{CloseMode, Contact, Cx, Error, ErrorKind, Flow, Level, Op};
+
+use super::Options;
+use super::driver::contacts;
+use super::live::{DOOR, Found, Live};
+use super::meet::{self, Guest, Rings, path};
+use super::memory::Memory;
+use super::post::{Call, Shared};
+use super::ring::{ENDED, HEADER, RESET, Side};
+
+/// An end.
+pub(super) struct Shm {
+    options: Options,
+    opening: Option<Box<Opening>>,
+    live: Option<Box<Live>>,
+}
+
+/// A connection on its way to the end of an open.
+struct Opening {
+    guest: Arc<Guest>,
+    /// Those of an end that opens; the other has yet to hear of them.
+    rings: Option<Rings>,
+    socket: Option<Sock>,
+    call: Option<Arc<Call<Rings>>>,
+}
+
+impl Shm {
+    pub(super) fn new(options: Options) -> Self {
+        Self { options, opening: None, live: None }
+    }
+
+    fn live(&mut self) -> Result<&mut Live, Error> {
+        match &mut self.live {
+            Some(live) if live.is_ours() => Ok(live),
+            Some(_) => {
+                let text = "the handle belongs to the process that opened it, not to its children";
+                Err(Error::new(ErrorKind::Unsupported).detail(text))
+            }
+            None => Err(ErrorKind::Closed.into()),
+        }
+    }
+
+    fn begin<'o>(&mut self, cx: &mut Cx<'_>, mut op: Op<'o, Open>) -> Flow<'o> {
+        if op.is_passive() {
+            return match op.link(cx).map(|part| part.downcast::<Guest>()) {
+                Some(Ok(guest)) => self.adopt(op, *guest, None),
+                _ => op.failed(
+                    Error::new(ErrorKind::InvalidInput).detail("the accepted link has no connection of this level"),
+                ),
+            };
+        }
+        let path = match path(op.contact()) {
+            Ok(p) => p.to_owned(),
+            Err(e) => return op.failed(e),
+        };
+        let (message, size) = (self.options.message, self.options.size());
+        op.io(Io::Blocking(Box::new(move || match meet::open(&path, message, size) {
+            Ok(met) => Ok(Box::new(met)),
+            Err(e) => Err(e.into()),
+        })))
+    }
+
+    /// Has the reactor take the socket in.
+    fn adopt<'o>(&mut self, op: Op<'o, Open>, guest: Guest, rings: Option<Rings>) -> Flow<'o> {
+        let fd = match guest.fd.try_clone() {
+            Ok(fd) => fd,
+            Err(e) => return op.failed(e),
+        };
+        self.opening = Some(Box::new(Opening { guest: Arc::new(guest), rings, socket: None, call: None }));
+        op.io(Io::Adopt(Box::new((fd, SocketOptions::default()))))
+    }
+
+    /// Goes on with what there is: the socket first, then the rings.
+    fn go_on<'o>(&mut self, cx: &mut Cx<'_>, op: Op<'o, Open>) -> Flow<'o> {
+        let Some(opening) = &mut self.opening else { return op.failed(ErrorKind::Contract) };
+        let Some(socket) = opening.socket.clone() else { return op.failed(ErrorKind::Contract) };
+        match opening.call.as_ref().and_then(|c| c.take()) {
+            Some(Ok(rings)) => opening.rings = Some(rings),
+            Some(Err(e)) => {
+                self.opening = None;
+                return op.failed(e);
+            }
+            None => {}
+        }
+        let Some(rings) = opening.rings.take() else {
+            let guest = opening.guest.clone();
+            let (call, io) = Call::new(socket, move || guest.greet());
+            opening.call = Some(call);
+            return op.io(io);
+        };
+        let shared = Arc::new(Shared::new(&rings, socket, self.options.spin));
+        self.live = Some(Box::new(Live::new(cx, &opening.guest, rings, shared)));
+        self.opening = None;
+        op.finished()
+    }
+}
+
+impl Level for Shm {
+    fn open<'o>(&mut self, cx: &mut Cx<'_>, mut op: Op<'o, Open>) -> Flow<'o> {
+        match op.io_done() {
+            IoDone::None => {
+                (self.opening, self.live) = (None, None);
+                self.begin(cx, op)
+            }
+            IoDone::Value(v) => match v.downcast::<(Guest, Rings)>() {
+                Ok(met) => self.adopt(op, met.0, Some(met.1)),
+                Err(_) => op.failed(ErrorKind::Contract),
+            },
+            IoDone::Connected(c) => {
+                if let Some(opening) = &mut self.opening {
+                    opening.socket = Some(c.sock);
+                }
+                self.go_on(cx, op)
+            }
+            IoDone::Done => self.go_on(cx, op),
+            IoDone::Failed(e) => {
+                self.opening = None;
+                op.failed(e)
+            }
+            _ => op.failed(ErrorKind::Contract),
+        }
+    }
+
+    fn close<'o>(&mut self, _: &mut Cx<'_>, mut op: Op<'o, Close>) -> Flow<'o> {
+        self.opening = None;
+        let Some(live) = self.live.as_mut().filter(|live| live.is_ours()) else {
+            self.live = None;
+            return op.finished();
+        };
+        if let IoDone::None = op.io_done() {
+            let how = if op.mode() == CloseMode::Abort { RESET } else { ENDED };
+            let (readers, writers) = (live.tx.end(how), live.rx.leave(how));
+            live.shared.owe(Direction::Write, readers);
+            live.shared.owe(Direction::Read, writers);
+            return op.io(Io::Ready(live.posts.nudge.clone(), Direction::Write));
+        }
+        // The last owner of the socket and of the rings.
+        let door = live.posts.door.clone();
+        self.live = None;
+        op.io(Io::Close(Box::new((door, None))))
+    }
+
+    fn read<'o>(&mut self, cx: &mut Cx<'_>, mut op: Op<'o, Read>) -> Flow<'o> {
+        let live = match self.live() {
+            Ok(live) => live,
+            Err(e) => return op.failed(e),
+        };
+        let waited = !matches!(op.io_done(), IoDone::None);
+        if !live.message && op.room() == 0 {
+            return op.finished();
+        }
+        loop {
+            match live.take(cx, &mut op) {
+                Err(e) => return op.failed(e),
+                Ok(Found::Bytes) => return op.finished(),
+                Ok(Found::Longer(len)) => return op.failed(ErrorKind::Truncated { len }),
+                Ok(Found::Nothing) if !live.message && op.wanted() == 0 => return op.finished(),
+                Ok(Found::Nothing) if !waited => {
+                    live.shared.note_seen(Direction::Read, live.rx.seen());
+                    return op.io(Io::Ready(live.posts.wait.clone(), Direction::Read));
+                }
+                Ok(Found::Nothing) if live.sleeps(Side::Reader) => {
+                    let (held, flow) = op.hold(cx);
+                    live.reader = Some(held);
+                    return flow;
+                }
+                Ok(Found::Nothing) => {}
+            }
+        }
+    }
+
+    fn write<'o>(&mut self, cx: &mut Cx<'_>, mut op: Op<'o, Write>) -> Flow<'o> {
+        let live = match self.live() {
+            Ok(live) => live,
+            Err(e) => return op.failed(e),
+        };
+        let waited = !matches!(op.io_done(), IoDone::None);
+        let most = live.tx.memory().size() - HEADER;
+        if live.message && op.len() > most {
+            let text = format!("{} bytes, and a message has {most} at most: raise `buffer`", op.len());
+            return op.failed(Error::new(ErrorKind::TooLong).detail(text));
+        }
+        loop {
+            if let Some(e) = live.refuses(cx) {
+                return op.failed(e);
+            }
+            match live.put(cx, &op) {
+                Err(e) => return op.failed(e),
+                Ok(Some(n)) => return op.finished_part(n),
+                Ok(None) => {}
+            }
+            if !waited {
+                live.shared.note_seen(Direction::Write, live.tx.seen());
+                return op.io(Io::Ready(live.posts.wait.clone(), Direction::Write));
+            }
+            if live.sleeps(Side::Writer) {
+                let (held, flow) = op.hold(cx);
+                live.writer = Some(held);
+                return flow;
+            }
+        }
+    }
+
+    fn shutdown<'o>(&mut self, cx: &mut Cx<'_>, op: Op<'o, Shutdown>) -> Flow<'o> {
+        let live = match self.live() {
+            Ok(live) => live,
+            Err(e) => return op.failed(e),
+        };
+        let flags = live.tx.end(ENDED);
+        live.wake(cx, Direction::Write, flags);
+        op.finished()
+    }
+
+    fn ready<'o>(&mut self, cx: &mut Cx<'_>, op: Op<'o, Ready>) -> Flow<'o> {
+        let live = match self.live() {
+            Ok(live) => live,
+            Err(e) => return op.failed(e),
+        };
+        loop {
+            let (is_ready, side) = match op.direction() {
+                Direction::Read => (live.is_readable(cx), Side::Reader),
+                Direction::Write => (live.is_writable(cx), Side::Writer),
+            };
+            if is_ready {
+                return op.finished();
+            }
+            if live.sleeps(side) {
+                let (held, flow) = op.hold(cx);
+                live.ready.push(held);
+                return flow;
+            }
+        }
+    }
+
+    fn io_done(&mut self, cx: &mut Cx<'_>, tag: u32, done: IoDone) {
+        let Some(live) = &mut self.live else { return };
+        if tag != DOOR || matches!(done, IoDone::Failed(_)) {
+            return;
+        }
+        live.look(cx);
+        if !live.shared.is_dead() {
+            cx.io(Io::Ready(live.posts.door.clone(), Direction::Read), DOOR);
+        }
+    }
+
+    fn cancel(&mut self, _: &mut Cx<'_>, id: OpId, _: Reason) -> Cancel {
+        if let Some(live) = &mut self.live {
+            drop(live.reader.take_if(|h| h.id() == id));
+            drop(live.writer.take_if(|h| h.id() == id));
+            live.ready.retain(|h| h.id() != id);
+        }
+        Cancel::Take
+    }
+
+    fn cntl(&mut self, _: &mut Cx<'_>, c: &mut Cntl<'_>) -> Result<(), Error> {
+        let sets = matches!(c.command(), Some(SetOption(name, _)) if name == "spin");
+        if sets || matches!(c.command(), Some(GetOption(name)) if name == "spin") {
+            option_cntl(&mut self.options, c)?;
+            if let Some(live) = &self.live {
+                live.shared.set_spin(self.options.spin);
+            }
+            return Ok(());
+        }
+        let Some(live) = &mut self.live else { return Err(c.unsupported()) };
+        if c.command::<PathInfo>().is_some() {
+            let mut path = Path::default();
+            // As far as the peer has read by now, or where its word is no good, by then.
+            let _ = live.tx.room(usize::MAX);
+            path.in_flight = Some(live.tx.unread());
+            return c.reply::<PathInfo>(path);
+        }
+        contacts(&live.local, &live.peer, c)
+    }
+
+    /// An end that has no path is named by its process, which may have other connections.
+    fn same_peer(&self, contact: &Contact) -> Option<bool> {
+        let live = self.live.as_ref()?;
+        let to = path(&live.peer).ok()?;
+        (path(contact).ok()? == to).then_some(true)
+    }
+}

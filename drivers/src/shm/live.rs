@@ -1,0 +1,272 @@
+//! What moves between an open connection and its ops. Invariant: what the peer's words say is looked at once in
+//! a call, the end before the bytes, so that what was written before an end is never passed over.
+
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use smallvec::SmallVec;
+use xio_core::buffer::{Chunk, Foreign};
+use xio_core::io::{Direction, Io};
+use xio_core::op::{Read, Ready, Write};
+use xio_core::{Contact, Cx, Error, ErrorKind, Held, Op};
+
+use super::map::{Map, is_this_process, this_process};
+use super::meet::{Guest, Rings};
+use super::memory::Memory;
+use super::post::{Posts, Shared};
+use super::ring::{BELL, ENDED, Foul, HEADER, OPEN, RESET, Reader, Side, Writer, footprint, may_sleep};
+
+/// Bytes copied between two words to the peer: it begins while the rest is copied.
+const STRIDE: usize = 32 << 10;
+/// What is not longer goes over the stack, with no more room than it takes.
+const SHORT: usize = 64;
+const SHORTISH: usize = 512;
+/// Tags of the level's own requests.
+pub(super) const DOOR: u32 = 0;
+const NUDGE: u32 = 1;
+
+/// A connection.
+pub(super) struct Live {
+    /// The process it is open in.
+    process: u32,
+    pub(super) rx: Reader<Arc<Map>>,
+    pub(super) tx: Writer<Arc<Map>>,
+    pub(super) message: bool,
+    pub(super) shared: Arc<Shared>,
+    pub(super) posts: Posts,
+    /// What the peer did against the protocol.
+    foul: Option<Foul>,
+    pub(super) reader: Option<Held<Read>>,
+    pub(super) writer: Option<Held<Write>>,
+    pub(super) ready: SmallVec<[Held<Ready>; 1]>,
+    pub(super) local: Contact,
+    pub(super) peer: Contact,
+}
+
+/// What a read found.
+pub(super) enum Found {
+    Bytes,
+    /// A message that is longer than the read has room for, by so much.
+    Longer(usize),
+    Nothing,
+}
+
+impl Live {
+    /// A connection whose socket the reactor has, and the request that hears of it.
+    pub(super) fn new(cx: &mut Cx<'_>, guest: &Guest, rings: Rings, shared: Arc<Shared>) -> Self {
+        let posts = Posts::new(&shared);
+        cx.io(Io::Ready(posts.door.clone(), Direction::Read), DOOR);
+        Self {
+            process: this_process(),
+            rx: Reader::new(rings.rx),
+            tx: Writer::new(rings.tx),
+            message: guest.message,
+            shared,
+            posts,
+            foul: None,
+            reader: None,
+            writer: None,
+            ready: SmallVec::new(),
+            local: guest.local.clone(),
+            peer: guest.peer.clone(),
+        }
+    }
+
+    /// Whether this process opened it. A child that a fork made has the same memory, and would write over what
+    /// its parent writes.
+    pub(super) fn is_ours(&self) -> bool {
+        is_this_process(self.process)
+    }
+
+    /// Has the peer's sleepers woken.
+    pub(super) fn wake(&self, cx: &mut Cx<'_>, direction: Direction, flags: u32) {
+        if self.shared.owe(direction, flags) {
+            cx.io(Io::Ready(self.posts.nudge.clone(), direction), NUDGE);
+        }
+    }
+
+    /// The peer broke the protocol: nothing it does counts any more, and it is told.
+    #[cold]
+    fn broken(&mut self, cx: &mut Cx<'_>, foul: Foul) -> Error {
+        if self.foul.replace(foul).is_none() {
+            self.wake(cx, Direction::Write, self.tx.end(RESET));
+            self.wake(cx, Direction::Read, self.rx.leave(RESET));
+        }
+        Error::new(ErrorKind::Protocol).detail(foul.0)
+    }
+
+    /// Where the socket has ended without a word in the ring.
+    #[cold]
+    fn lost(&self) -> Error {
+        if self.shared.is_refused() {
+            let has = if self.message { "a stream" } else { "messages" };
+            let text = format!("the server has {has}: set `message` at both ends or at neither");
+            return Error::new(ErrorKind::Refused).detail(text);
+        }
+        Error::new(ErrorKind::Reset).detail("the peer is gone without a close")
+    }
+
+    /// Moves into the read what is there.
+    pub(super) fn take(&mut self, cx: &mut Cx<'_>, op: &mut Op<'_, Read>) -> Result<Found, Error> {
+        if let Some(foul) = self.foul {
+            return Err(self.broken(cx, foul));
+        }
+        // In this order: what was written before an end is there once the end is seen.
+        let dead = self.shared.is_dead();
+        let end = self.rx.peer();
+        if end == RESET {
+            return Err(Error::new(ErrorKind::Reset).detail("the peer has aborted"));
+        }
+        let there = match self.message {
+            true => self.rx.message(),
+            false => {
+                let most = op.room().min(self.rx.memory().size());
+                self.rx.ready(most).map(|n| Some(n.min(most)).filter(|n| *n > 0))
+            }
+        };
+        let Some(len) = there.map_err(|foul| self.broken(cx, foul))? else {
+            return match end {
+                OPEN if dead => Err(self.lost()),
+                OPEN => Ok(Found::Nothing),
+                ENDED => Err(ErrorKind::Eof.into()),
+                _ => Err(self.broken(cx, Foul("the writer's end is no end that there is"))),
+            };
+        };
+        let n = len.min(op.room());
+        let mut left = n;
+        loop {
+            left -= copy(&mut self.rx, left, op);
+            let flags = self.rx.release();
+            self.wake(cx, Direction::Read, flags);
+            if left == 0 {
+                break;
+            }
+        }
+        Ok(if n < len { Found::Longer(len) } else { Found::Bytes })
+    }
+
+    /// Why nothing can be written.
+    pub(super) fn refuses(&mut self, cx: &mut Cx<'_>) -> Option<Error> {
+        if let Some(foul) = self.foul {
+            return Some(self.broken(cx, foul));
+        }
+        let dead = self.shared.is_dead();
+        Some(match self.tx.peer() {
+            OPEN if dead => self.lost(),
+            OPEN => return None,
+            ENDED => Error::new(ErrorKind::BrokenPipe).detail("the peer has closed"),
+            RESET => Error::new(ErrorKind::Reset).detail("the peer has aborted"),
+            _ => self.broken(cx, Foul("the reader's end is no end that there is")),
+        })
+    }
+
+    /// Writes what there is room for; says how many bytes of the op. `None`: there is none.
+    pub(super) fn put(&mut self, cx: &mut Cx<'_>, op: &Op<'_, Write>) -> Result<Option<usize>, Error> {
+        if self.message {
+            let need = footprint(op.len());
+            if self.tx.room(need).map_err(|foul| self.broken(cx, foul))? < need {
+                return Ok(None);
+            }
+            // A ring is far smaller than a length can say.
+            self.tx.put_message(op.len() as u32, op.pieces().iter().map(|p| &**p));
+            let flags = self.tx.publish();
+            self.wake(cx, Direction::Write, flags);
+            return Ok(Some(op.len()));
+        }
+        let left = op.len() - op.moved();
+        let room = self.tx.room(left.min(self.tx.memory().size())).map_err(|foul| self.broken(cx, foul))?;
+        let mut put = 0;
+        let mut shown = 0;
+        let mut skip = op.moved();
+        for piece in op.pieces() {
+            let mut rest = piece.get(skip..).unwrap_or_default();
+            skip = skip.saturating_sub(piece.len());
+            while !rest.is_empty() && put < room {
+                let n = self.tx.put(&rest[..rest.len().min(STRIDE)]);
+                rest = &rest[n..];
+                put += n;
+                if put - shown >= STRIDE {
+                    shown = put;
+                    let flags = self.tx.publish();
+                    self.wake(cx, Direction::Write, flags);
+                }
+            }
+        }
+        if put > shown {
+            let flags = self.tx.publish();
+            self.wake(cx, Direction::Write, flags);
+        }
+        Ok(Some(put).filter(|n| *n > 0 || left == 0))
+    }
+
+    /// Whether nothing came for this end since it last looked; if so, the socket tells when something does.
+    pub(super) fn sleeps(&self, side: Side) -> bool {
+        match side {
+            Side::Reader => may_sleep(self.rx.memory(), side, self.rx.seen(), BELL),
+            Side::Writer => may_sleep(self.tx.memory(), side, self.tx.seen(), BELL),
+        }
+    }
+
+    /// Whether a read would end at once.
+    pub(super) fn is_readable(&mut self, cx: &mut Cx<'_>) -> bool {
+        let least = if self.message { HEADER } else { 1 };
+        let over = self.foul.is_some() || self.shared.is_dead() || self.rx.peer() != OPEN;
+        let there = match self.rx.ready(least) {
+            Ok(n) => n > 0,
+            Err(foul) => {
+                self.broken(cx, foul);
+                true
+            }
+        };
+        // The rest of a message, be it none, is there without a byte to take.
+        over || there || self.message && matches!(self.rx.message(), Ok(Some(_)))
+    }
+
+    /// Whether a write of a byte would end at once.
+    pub(super) fn is_writable(&mut self, cx: &mut Cx<'_>) -> bool {
+        let need = if self.message { footprint(1) } else { 1 };
+        self.refuses(cx).is_some()
+            || match self.tx.room(need) {
+                Ok(n) => n >= need,
+                Err(foul) => {
+                    self.broken(cx, foul);
+                    true
+                }
+            }
+    }
+
+    /// Whatever is held looks again.
+    pub(super) fn look(&mut self, cx: &mut Cx<'_>) {
+        self.reader.take().into_iter().for_each(|h| cx.retry(h));
+        self.writer.take().into_iter().for_each(|h| cx.retry(h));
+        self.ready.drain(..).for_each(|h| cx.retry(h));
+    }
+}
+
+/// Copies from the ring into a read, straight where the read has a buffer; at most `n` bytes, which are there
+/// and fit. Says how many.
+fn copy(rx: &mut Reader<Arc<Map>>, n: usize, op: &mut Op<'_, Read>) -> usize {
+    if n <= SHORT {
+        return over_the_stack::<SHORT>(rx, n, op);
+    } else if n <= SHORTISH {
+        return over_the_stack::<SHORTISH>(rx, n, op);
+    }
+    let (at, run) = rx.run(n.min(STRIDE));
+    if op.is_take() {
+        let mut bytes = BytesMut::zeroed(run);
+        rx.memory().read(at, &mut bytes);
+        op.put_chunk(&mut bytes.freeze().into());
+    } else {
+        let mut chunk = Chunk::foreign(rx.memory().clone() as Arc<dyn Foreign>);
+        chunk.advance(at);
+        op.put_chunk(&mut chunk.split_to(run));
+    }
+    rx.skip(run);
+    run
+}
+
+fn over_the_stack<const MOST: usize>(rx: &mut Reader<Arc<Map>>, n: usize, op: &mut Op<'_, Read>) -> usize {
+    let mut bytes = [0; MOST];
+    let n = rx.copy(&mut bytes[..n]);
+    op.put(&bytes[..n])
+}

@@ -1,0 +1,326 @@
+//! Shared memory, both ends in this process: what goes through, ends, refusals. Two processes meet in the
+//! workspace's own tests.
+#![cfg(feature = "shm")]
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use xio_core::attr::Size;
+use xio_core::cntl::{GetOption, LocalContact, PathInfo, RemoteContact, SetOption};
+use xio_core::io::Direction;
+use xio_core::schema::Value;
+use xio_core::{CloseMode, Contact, Driver, Engine, ErrorKind, Handle, LevelNode, Server, Stack};
+use xio_drivers::shm::{self, Options};
+
+/// Long enough for anything that comes at all.
+const LONG: Duration = Duration::from_secs(20);
+/// Long enough to see that nothing comes.
+const SHORT: Duration = Duration::from_millis(30);
+
+/// Both ends, and what they need to live.
+struct Pair {
+    near: Handle,
+    far: Handle,
+    server: Server,
+    engine: Engine,
+}
+
+fn small() -> Options {
+    Options::default().with_buffer(Size(4096))
+}
+
+fn stack(driver: &Arc<dyn Driver>, options: Options) -> Stack {
+    Stack::new(LevelNode::new(driver.clone()).with_attr(Box::new(options))).unwrap()
+}
+
+fn pair(options: Options) -> Pair {
+    let engine = Engine::new().unwrap();
+    let stack = stack(&shm::driver(), options);
+    let server = engine.listen(&stack, ()).wait().unwrap();
+    let near = engine.open(&stack, server.contact()).wait().unwrap();
+    let far = server.accept().deadline(LONG).wait().unwrap().open().wait().unwrap();
+    Pair { near, far, server, engine }
+}
+
+fn bytes(n: usize) -> Bytes {
+    (0..n).map(|i| (i % 251) as u8).collect()
+}
+
+fn read(h: &Handle, room: usize) -> Result<Bytes, ErrorKind> {
+    h.read(BytesMut::with_capacity(room)).deadline(LONG).wait().map(|d| d.into_bytes()).map_err(|f| f.kind())
+}
+
+/// A directory that goes with it.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("xio-shm-test-{}-{name}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    fn contact(&self, name: &str) -> Contact {
+        Contact::new(self.0.join(name).to_str().unwrap())
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn bytes_go_both_ways() {
+    let p = pair(Options::default());
+    p.near.write("hello").wait().unwrap();
+    p.far.write("world!").wait().unwrap();
+    assert_eq!(read(&p.far, 100).unwrap(), "hello");
+    assert_eq!(read(&p.near, 3).unwrap(), "wor");
+    assert_eq!(read(&p.near, 100).unwrap(), "ld!");
+    p.engine.shutdown();
+}
+
+#[test]
+fn far_more_than_the_ring_goes_through() {
+    for options in [small(), small().with_spin(Duration::from_micros(50)), Options::default()] {
+        let p = pair(options);
+        let all = bytes(3_000_001);
+        let sent = all.clone();
+        std::thread::scope(|s| {
+            s.spawn(|| {
+                p.near.write(vec![sent.slice(..1), sent.slice(1..1_000_000), sent.slice(1_000_000..)]).wait().unwrap()
+            });
+            let mut got = Vec::new();
+            for n in [1, 7, 300, 5000, 100_000].into_iter().cycle() {
+                let part = match n {
+                    300 => p.far.take(n).deadline(LONG).wait().unwrap().into_bytes(),
+                    _ => read(&p.far, n).unwrap(),
+                };
+                got.extend_from_slice(&part);
+                if got.len() == all.len() {
+                    break;
+                }
+            }
+            assert!(got == all);
+        });
+    }
+}
+
+#[test]
+fn messages_keep_their_borders() {
+    let p = pair(small().with_message(true));
+    for m in ["one", "", "three"] {
+        p.near.write(m).wait().unwrap();
+    }
+    p.near.write(bytes(4088)).deadline(SHORT).wait().unwrap_err();
+    assert_eq!(read(&p.far, 9).unwrap(), "one");
+    assert_eq!(read(&p.far, 9).unwrap(), "");
+    let f = p.far.read(BytesMut::with_capacity(2)).wait().unwrap_err();
+    assert_eq!((f.kind(), &f.back.into_bytes()[..]), (ErrorKind::Truncated { len: 5 }, &b"th"[..]));
+    assert_eq!(read(&p.far, 9).unwrap(), "ree");
+    // One that fills the ring, wherever it begins.
+    p.near.write(bytes(4088)).deadline(LONG).wait().unwrap();
+    assert_eq!(read(&p.far, 5000).unwrap(), bytes(4088));
+    let f = p.near.write(bytes(4089)).wait().unwrap_err();
+    assert_eq!(f.kind(), ErrorKind::TooLong);
+    p.near.shutdown().wait().unwrap();
+    assert_eq!(read(&p.far, 9), Err(ErrorKind::Eof));
+}
+
+#[test]
+fn a_close_is_an_end_and_an_abort_a_reset() {
+    let p = pair(Options::default());
+    p.near.write("last").wait().unwrap();
+    p.near.shutdown().wait().unwrap();
+    assert_eq!(p.near.write("x").wait().unwrap_err().kind(), ErrorKind::BrokenPipe);
+    assert_eq!((read(&p.far, 9).unwrap(), read(&p.far, 9)), (Bytes::from("last"), Err(ErrorKind::Eof)));
+    p.far.write("back").wait().unwrap();
+    p.far.close().wait().unwrap();
+    assert_eq!((read(&p.near, 9).unwrap(), read(&p.near, 9)), (Bytes::from("back"), Err(ErrorKind::Eof)));
+
+    let p = pair(Options::default());
+    p.far.close().wait().unwrap();
+    assert_eq!(p.near.write("x").wait().unwrap_err().kind(), ErrorKind::BrokenPipe);
+
+    let p = pair(small());
+    p.near.write("gone").wait().unwrap();
+    std::thread::scope(|s| {
+        let writer = s.spawn(|| p.far.write(bytes(10_000)).deadline(LONG).wait().unwrap_err().kind());
+        std::thread::sleep(SHORT);
+        p.near.close().mode(CloseMode::Abort).wait().unwrap();
+        assert_eq!(writer.join().unwrap(), ErrorKind::Reset);
+    });
+    assert_eq!(read(&p.far, 9), Err(ErrorKind::Reset));
+
+    // A link that nobody opens.
+    let p = pair(Options::default());
+    let near = p.engine.open(&stack(&shm::driver(), Options::default()), p.server.contact()).wait().unwrap();
+    drop(p.server.accept().deadline(LONG).wait().unwrap());
+    assert_eq!(read(&near, 9), Err(ErrorKind::Reset));
+}
+
+#[test]
+fn waiting_ops_end_when_they_are_asked_to() {
+    let p = pair(small());
+    let f = p.near.read(BytesMut::with_capacity(9)).deadline(SHORT).wait().unwrap_err();
+    assert_eq!(f.kind(), ErrorKind::TimedOut);
+    let f = p.near.write(bytes(10_000)).deadline(SHORT).wait().unwrap_err();
+    assert_eq!((f.kind(), f.back.n), (ErrorKind::TimedOut, 4096));
+    assert_eq!(read(&p.far, 5000).unwrap(), bytes(4096));
+    // Nothing was lost.
+    p.near.write("next").wait().unwrap();
+    assert_eq!(read(&p.far, 9).unwrap(), "next");
+    p.near.ready(Direction::Write).deadline(LONG).wait().unwrap();
+    assert_eq!(p.far.ready(Direction::Read).deadline(SHORT).wait().unwrap_err().kind(), ErrorKind::TimedOut);
+    std::thread::scope(|s| {
+        let waits = s.spawn(|| p.far.ready(Direction::Read).deadline(LONG).wait());
+        let reads = s.spawn(|| read(&p.far, 9));
+        std::thread::sleep(SHORT);
+        p.near.write("both").wait().unwrap();
+        assert_eq!(reads.join().unwrap().unwrap(), "both");
+        p.near.write("more").wait().unwrap();
+        waits.join().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn both_ends_must_be_of_one_kind() {
+    let engine = Engine::new().unwrap();
+    let driver = shm::driver();
+    let server = engine.listen(&stack(&driver, Options::default()), ()).wait().unwrap();
+    let near = engine.open(&stack(&driver, Options::default().with_message(true)), server.contact()).wait().unwrap();
+    let e = server.accept().deadline(LONG).wait().unwrap().open().deadline(LONG).wait().map(drop).unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Refused);
+    assert!(e.to_string().contains("this end has a stream, the peer messages"), "{e}");
+    let e = near.read(BytesMut::with_capacity(9)).deadline(LONG).wait().unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::Refused);
+    assert!(e.to_string().contains("the server has a stream: set `message`"), "{e}");
+}
+
+#[test]
+fn paths_are_checked_before_anything_is_trusted() {
+    let engine = Engine::new().unwrap();
+    let driver = shm::driver();
+    let stack = stack(&driver, Options::default());
+    let d = Directory::new("paths");
+    let refused = |contact: &Contact, listens: bool, kind: ErrorKind, text: &str| {
+        let e = match listens {
+            true => engine.listen(&stack, contact.clone()).wait().map(drop).unwrap_err(),
+            false => engine.open(&stack, contact.clone()).deadline(LONG).wait().map(drop).unwrap_err(),
+        };
+        assert_eq!(e.kind(), kind, "{e}");
+        assert!(e.to_string().contains(text), "{e}");
+    };
+    refused(&d.contact("none"), false, ErrorKind::Refused, "nobody listens there");
+    refused(&Contact::new("x".repeat(108)), false, ErrorKind::InvalidContact, "107 bytes at most");
+    refused(&Contact::None, false, ErrorKind::InvalidContact, "write the path of a socket");
+    std::fs::write(d.0.join("file"), "precious").unwrap();
+    refused(&d.contact("file"), true, ErrorKind::AddrInUse, "something else than a socket");
+    assert_eq!(std::fs::read(d.0.join("file")).unwrap(), b"precious");
+
+    let server = engine.listen(&stack, d.contact("s")).wait().unwrap();
+    assert_eq!(server.contact(), &d.contact("s"));
+    assert_eq!(std::fs::metadata(d.0.join("s")).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(driver.is_self(&*driver.attr(), &d.contact("s")), Some(true));
+    assert_eq!(driver.is_self(&*driver.attr(), &d.contact("t")), None);
+    refused(&d.contact("s"), true, ErrorKind::AddrInUse, "somebody listens there");
+    server.close().unwrap();
+    assert!(!d.0.join("s").exists());
+    assert_eq!(driver.is_self(&*driver.attr(), &d.contact("s")), None);
+
+    // What a process leaves behind that was killed.
+    drop(std::os::unix::net::UnixListener::bind(d.0.join("dead")).unwrap());
+    refused(&d.contact("dead"), false, ErrorKind::Refused, "nobody listens there any more");
+    let server = engine.listen(&stack, d.contact("dead")).wait().unwrap();
+    engine.open(&stack, server.contact()).wait().unwrap();
+
+    // Several that find it at once: one listens there, and stays.
+    server.close().unwrap();
+    drop(std::os::unix::net::UnixListener::bind(d.0.join("dead")).unwrap());
+    let servers: Vec<_> = std::thread::scope(|s| {
+        let listen = || engine.listen(&stack, d.contact("dead")).wait().ok();
+        let all: Vec<_> = (0..4).map(|_| s.spawn(listen)).collect();
+        all.into_iter().filter_map(|t| t.join().unwrap()).collect()
+    });
+    assert_eq!(servers.len(), 1);
+    let server = &servers[0];
+    engine.open(&stack, server.contact()).wait().unwrap();
+
+    // Others could put their own socket there.
+    std::fs::set_permissions(&d.0, PermissionsExt::from_mode(0o777)).unwrap();
+    refused(&d.contact("s"), true, ErrorKind::PermissionDenied, "take one that only you can write");
+    refused(&d.contact("dead"), false, ErrorKind::PermissionDenied, "take one that only you can write");
+    std::fs::set_permissions(&d.0, PermissionsExt::from_mode(0o1777)).unwrap();
+    engine.open(&stack, server.contact()).wait().unwrap();
+}
+
+#[test]
+fn a_peer_that_sends_no_rings_is_refused_and_keeps_nobody_waiting() {
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+    let engine = Engine::new().unwrap();
+    let stack = stack(&shm::driver(), Options::default());
+    let server = engine.listen(&stack, ()).wait().unwrap();
+    let path = server.contact().text().unwrap().to_owned();
+    let link = || server.accept().deadline(LONG).wait().unwrap();
+    let mute = UnixStream::connect(&path).unwrap();
+    let f = link().open().deadline(SHORT).wait().map(drop).unwrap_err();
+    assert_eq!(f.kind(), ErrorKind::TimedOut);
+    drop(mute);
+    for (words, kind, text) in [
+        (&b""[..], ErrorKind::Reset, ""),
+        (b"GET / HTTP/1.1\r\n\r\n", ErrorKind::Protocol, "no greeting"),
+        (b"xio-shm\x02\0\0\0\0\0\0\0\0", ErrorKind::Protocol, "no greeting of this version"),
+        (b"xio-shm\x01\0\0\0\0\0\0\0\x01", ErrorKind::Protocol, "no greeting"),
+        (b"xio-shm\x01\0\0\0\0\0\0\0\0", ErrorKind::Protocol, "no two rings"),
+    ] {
+        let mut peer = UnixStream::connect(&path).unwrap();
+        peer.write_all(words).unwrap();
+        if words.is_empty() {
+            drop(peer);
+        }
+        let e = link().open().deadline(LONG).wait().map(drop).unwrap_err();
+        assert_eq!(e.kind(), kind, "{e}");
+        assert!(e.to_string().contains(text), "{e}");
+    }
+    // The server goes on.
+    let near = engine.open(&stack, server.contact()).wait().unwrap();
+    let far = link().open().wait().unwrap();
+    near.write("x").wait().unwrap();
+    assert_eq!(read(&far, 9).unwrap(), "x");
+}
+
+#[test]
+fn spin_changes_on_an_open_handle() {
+    let p = pair(Options::default());
+    let spin = Value::Duration(Duration::from_micros(30));
+    p.near.query(SetOption("spin".into(), spin.clone())).unwrap();
+    assert_eq!(p.near.query(GetOption("spin".into())).unwrap(), Some(spin));
+    let long = Value::Duration(Duration::from_secs(1));
+    assert_eq!(p.near.query(SetOption("spin".into(), long)).unwrap_err().kind(), ErrorKind::InvalidInput);
+    let more = Value::Size(1 << 20);
+    p.near.query(SetOption("buffer".into(), more)).unwrap_err();
+    p.near.write("x").wait().unwrap();
+    assert_eq!(read(&p.far, 9).unwrap(), "x");
+}
+
+#[test]
+fn ends_have_names() {
+    let p = pair(Options::default());
+    let me = Contact::new(format!("pid:{}", std::process::id()));
+    assert_eq!(&p.near.query(RemoteContact).unwrap(), p.server.contact());
+    assert_eq!(p.near.query(LocalContact).unwrap(), me);
+    assert_eq!(p.far.query(RemoteContact).unwrap(), me);
+    assert_eq!(&p.far.query(LocalContact).unwrap(), p.server.contact());
+    assert_eq!(p.near.same_peer(p.server.contact()), Some(true));
+    p.near.write("12345").wait().unwrap();
+    assert_eq!(p.near.query(PathInfo).unwrap().in_flight, Some(5));
+    read(&p.far, 2).unwrap();
+    assert_eq!(p.near.query(PathInfo).unwrap().in_flight, Some(3));
+}
