@@ -48,7 +48,8 @@ impl Parts {
         if let Some((n, error)) = self.back.take() {
             if op.moved() + n >= op.len() {
                 // All of it went: a stop comes too late, what failed otherwise has failed.
-                let failed = error.filter(|_| self.stop.is_none());
+                let is_stop = |e: &Error| matches!(e.kind(), ErrorKind::Cancelled | ErrorKind::TimedOut);
+                let failed = error.filter(|e| self.stop.is_none() || !is_stop(e));
                 *self = Self::default();
                 over(&mut op);
                 op.take_all();

@@ -44,6 +44,7 @@ impl Patience {
     }
 
     const MOST: Duration = Duration::from_millis(4);
+    const MOST_BYTES: usize = 1 << 20;
 }
 
 /// What a read carries: where its bytes go, how many it wants, how many it has.
@@ -236,7 +237,8 @@ impl ReadBody {
                     }
                     return Transfer::Block(sock.clone(), Direction::Read);
                 }
-                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                // Each call that a signal ends would have a new moment to wait.
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => patience.has = false,
                 Err(e) => return Transfer::Failed(e.into()),
             }
         }
@@ -517,7 +519,8 @@ impl WriteBody {
             Io::SendDatagrams(sock, envelope) => return self.send_datagrams(sock, envelope.as_deref(), patient),
             _ => return Transfer::Failed(ErrorKind::Contract.into()),
         };
-        let mut patience = Patience::new(patient);
+        // One call sends as long as the peer takes, however much there is.
+        let mut patience = Patience::new(patient && self.total - self.moved <= Patience::MOST_BYTES);
         while self.moved < self.total {
             let sent = match patience.has {
                 true => sock.0.send_patiently(&self.pieces, self.moved),
@@ -534,7 +537,8 @@ impl WriteBody {
                 Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
                     return Transfer::Block(sock.clone(), Direction::Write);
                 }
-                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                // Each call that a signal ends would have a new moment to wait.
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => patience.has = false,
                 Err(e) => return Transfer::Failed(e.into()),
             }
         }
@@ -563,7 +567,8 @@ impl WriteBody {
                 Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
                     return Transfer::Block(sock.clone(), Direction::Write);
                 }
-                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                // Each call that a signal ends would have a new moment to wait.
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => patience.has = false,
                 Err(e) => return Transfer::Failed(e.into()),
             }
         }

@@ -79,8 +79,12 @@ impl Merge {
     /// It is open again, or is not.
     pub(super) fn reopened(&mut self, cx: &mut Cx<'_>, branch: u8, error: Option<Error>) {
         let Some(lane) = self.lanes.iter_mut().find(|l| l.branch == branch) else { return };
+        // A reopen that was cancelled changes nothing.
+        let counts = error.as_ref().is_none_or(|e| e.kind() != ErrorKind::Cancelled);
         lane.reopened(error);
-        self.broke.clone_from(&lane.broke);
+        if counts {
+            self.broke.clone_from(&lane.broke);
+        }
         self.serve(cx);
         self.ask(cx);
     }

@@ -25,8 +25,9 @@
 //! has left fails with `UnexpectedEof`, and one that waits for more of a branch further down with
 //! `Busy` where the branches beside that fill what may lie unread. The rest of a message that did not
 //! fit is read next. An error of a branch is the result of one read and names the branch; the others go
-//! on, as they do when a branch ends. The end of the last one is the end of the stream. Readiness to
-//! write and `PathInfo` are those of the default branch.
+//! on, as they do when a branch ends. The end of the last one is the end of the stream: every read after
+//! it is told `Eof`, or its error where the last one broke. Readiness to write and `PathInfo` are those of
+//! the default branch.
 
 mod again;
 mod ask;

@@ -12,7 +12,7 @@ use crate::cx::Event;
 use crate::driver::OpKind;
 use crate::engine::recall::{Leftover, Links};
 use crate::engine::shared::Shared;
-use crate::error::{Error, Place};
+use crate::error::{Error, ErrorKind, Place};
 use crate::io::{Direction, IoDone, Sock};
 use crate::level::{Level, Reason};
 #[cfg(test)]
@@ -198,8 +198,8 @@ pub(crate) struct Rare {
     pub(crate) inboxes: Vec<Inbox>,
     /// Levels that are of no use any more.
     pub(crate) failed: Vec<Failed>,
-    /// Levels whose connection was reset.
-    pub(crate) resets: Vec<u8>,
+    /// Levels whose connection broke, and how.
+    pub(crate) broken: Vec<(u8, ErrorKind)>,
     pub(crate) on_stop: Vec<Box<dyn FnOnce() + Send>>,
     pub(crate) on_free: Vec<Box<dyn FnOnce() + Send>>,
     pub(crate) on_event: Option<Listener>,

@@ -111,8 +111,9 @@ fn go<'a, K: Kind>(
                 lane.inner.charge(&mut cell);
                 lane.inner.tries[side] = Try { at: cell.head.at, stop: false, turn: cell.head.id.generation };
                 tried = true;
+                let limited = lane.inner.rare.as_ref().is_some_and(|r| r.idle[side].is_some());
                 lane.leave_soon();
-                let patient = waiting.is_some_and(|w| w.has_patience(&core.shared));
+                let patient = !limited && waiting.is_some_and(|w| w.has_patience(&core.shared));
                 let attempt = attempt_caught(&core.shared, &mut cell, patient);
                 lane = Lane::enter(core);
                 let t = std::mem::take(&mut lane.inner.tries[side]);
@@ -200,23 +201,20 @@ fn set_bell<K: Kind>(cell: &mut Cell<K>, waiting: Option<&Waiting>) {
 }
 
 impl Inner {
-    /// The system tells of a reset once, and then of an end; the engine tells everyone who asks.
+    /// The system tells once how a connection broke, and then of an end; the engine tells everyone who asks.
     #[cold]
-    fn reset_or(&mut self, at: u8, e: Error) -> Error {
-        let known = self.rare.as_ref().is_some_and(|r| r.resets.contains(&at));
-        match e.kind() {
-            ErrorKind::Reset if !known => self.rare().resets.push(at),
-            ErrorKind::Eof | ErrorKind::BrokenPipe if known => return ErrorKind::Reset.into(),
+    fn broken_or(&mut self, at: u8, e: Error) -> Error {
+        let known = self.rare.as_ref().and_then(|r| r.broken.iter().find(|(n, _)| *n == at)).map(|(_, kind)| *kind);
+        match (e.kind(), known) {
+            (ErrorKind::Eof | ErrorKind::BrokenPipe, Some(kind)) => return kind.into(),
+            (ErrorKind::Reset, None) => self.rare().broken.push((at, e.kind())),
+            // The engine's own are no errors of the system.
+            (ErrorKind::TimedOut | ErrorKind::Unreachable, None) if e.raw_os_error().is_some() => {
+                self.rare().broken.push((at, e.kind()));
+            }
             _ => {}
         }
         e
-    }
-
-    /// A level has a new connection.
-    fn forget_reset(&mut self, at: u8) {
-        if let Some(rare) = &mut self.rare {
-            rare.resets.retain(|n| *n != at);
-        }
     }
 
     /// Whoever waited for a try to end goes on.
@@ -352,16 +350,12 @@ impl Tree {
     fn back<K: Kind>(&mut self, cell: &mut Cell<K>, step: Step) -> Step {
         self.inner.note_progress(K::KIND);
         let at = cell.head.at;
-        match cell.head.error.take() {
-            Some(e) => {
-                if e.kind() == ErrorKind::Panicked {
-                    self.poison_at(at);
-                }
-                let place = self.inner.place(at);
-                cell.head.error = Some(self.inner.reset_or(at, e).at(K::KIND, || place));
+        if let Some(e) = cell.head.error.take() {
+            if e.kind() == ErrorKind::Panicked {
+                self.poison_at(at);
             }
-            None if K::KIND == OpKind::Open => self.inner.forget_reset(at),
-            None => {}
+            let place = self.inner.place(at);
+            cell.head.error = Some(self.inner.broken_or(at, e).at(K::KIND, || place));
         }
         step
     }

@@ -208,22 +208,23 @@ fn tear<K: Kind>(cx: &mut Cx<'_>, cell: &Cell<K>, at: u8) -> bool {
     let place = cx.inner.place(at);
     let failed = &mut cx.inner.rare().failed;
     if !failed.iter().any(|f| f.node == at) {
-        // A connection that broke says so to the writes that follow, too.
-        let broke = cell.head.error.as_ref().filter(|e| !is_stop(e.kind()));
-        let what = if broke.is_some() { "failed" } else { "stopped" };
+        let cause = cell.head.error.as_ref();
+        let stopped = cause.is_none_or(|e| {
+            matches!(e.kind(), ErrorKind::Cancelled | ErrorKind::TimedOut) && e.raw_os_error().is_none()
+        });
+        let what = if stopped { "stopped" } else { "failed" };
         let text = format!("a {what} write left {moved} of {total} bytes of a message sent");
-        let mut error = Error::new(broke.map_or(ErrorKind::BrokenPipe, Error::kind)).detail(text);
-        if let Some(cause) = broke {
+        // A connection that broke says so to the writes that follow, too.
+        let lasting = |k: &ErrorKind| matches!(k, ErrorKind::Reset | ErrorKind::TimedOut | ErrorKind::Unreachable);
+        let kind = cause.filter(|_| !stopped).map(Error::kind).filter(lasting);
+        let mut error = Error::new(kind.unwrap_or(ErrorKind::BrokenPipe)).detail(text);
+        if let Some(cause) = cause.filter(|_| !stopped) {
             error = error.source_error(cause.clone());
         }
         let error = error.at(K::KIND, || place);
         failed.push(Failed { node: at, error, writes_only: true });
     }
     true
-}
-
-fn is_stop(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::Cancelled | ErrorKind::TimedOut)
 }
 
 /// Goes on where an op was put away in the middle of a turn.
@@ -396,6 +397,11 @@ fn mark_path<K: Kind>(cx: &mut Cx<'_>, cell: &Cell<K>, at: u8, above: u8) {
     let mut n = at;
     while n > above {
         cx.inner.nodes[usize::from(n)].opened = opened;
+        // A branch that is open again is a new one.
+        if opened && let Some(rare) = &mut cx.inner.rare {
+            rare.broken.retain(|(node, _)| *node != n);
+            rare.failed.retain(|f| f.node != n);
+        }
         n = cx.plan.parent(n);
     }
 }

@@ -271,8 +271,10 @@ impl Stream {
             Patience::NONE => false,
             _ => {
                 let s = self.socket();
-                let set = s
-                    .set_read_timeout(Some(PATIENCE))
+                // Others count the time anew for each piece they wait for.
+                let inet = s.local_addr().is_ok_and(|a| a.as_socket().is_some());
+                let set = if inet { Ok(()) } else { Err(io::ErrorKind::Unsupported.into()) }
+                    .and_then(|()| s.set_read_timeout(Some(PATIENCE)))
                     .and_then(|()| s.set_write_timeout(Some(PATIENCE)))
                     .and_then(|()| s.set_nonblocking(false));
                 let now = if set.is_ok() { Patience::HAS } else { Patience::NONE };
