@@ -19,6 +19,7 @@ bench() { run xio bench "$@" --rounds "$rounds" "${counted[@]}" --json; }
 run counts
 run levels "$rounds"
 run waits "$rounds"
+run rings "$rounds"
 run frames "$rounds"
 for placement in 1cpu 2cpu; do
   bench 'tcp(nodelay)' --mode pingpong --size 64 --placement $placement
