@@ -19,6 +19,7 @@ bench() { run xio bench "$@" --rounds "$rounds" "${counted[@]}" --json; }
 run counts
 run levels "$rounds"
 run waits "$rounds"
+run rings "$rounds"
 run frames "$rounds"
 run datagrams "$rounds"
 for placement in 1cpu 2cpu; do

@@ -30,6 +30,7 @@ pub(super) struct Twin {
 }
 
 impl Twin {
+    #[cfg(not(loom))]
     pub(super) fn new(size: usize) -> Arc<Self> {
         Self::with(size, Fault::None)
     }
