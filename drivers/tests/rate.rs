@@ -165,14 +165,16 @@ proptest! {
         prop_assert!(log.iter().map(|(n, _)| *n).eq(wanted), "in order, whole");
         let longest = if message { ops.iter().copied().max().unwrap_or(0).max(64) } else { 0 } as u128;
         let mut passed = 0u128;
-        for (n, at) in log.iter() {
+        for (i, (n, at)) in log.iter().enumerate() {
             passed += *n as u128;
             let t = u128::from(u64::try_from(at.since(began).as_nanos()).unwrap());
             // Never more than the bucket and what flowed in, but for one message.
             let flowed = u128::from(rate) * t;
             prop_assert!(passed * 1_000_000_000 <= (u128::from(burst) + longest) * 1_000_000_000 + flowed);
-            // And no idling: what is short of that is a bucket, and the last wait's last nanosecond.
-            prop_assert!(flowed <= (passed + u128::from(burst)) * 1_000_000_000 + u128::from(rate));
+            // And no idling: what is short of that is a bucket, and the last nanosecond of each wait, of which
+            // an op has one, and one for each ten milliseconds.
+            let waits = i as u128 + 1 + passed * 100 / u128::from(rate);
+            prop_assert!(flowed <= (passed + u128::from(burst)) * 1_000_000_000 + waits * u128::from(rate));
         }
     }
 }
