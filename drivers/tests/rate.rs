@@ -172,8 +172,8 @@ proptest! {
             let flowed = u128::from(rate) * t;
             prop_assert!(passed * 1_000_000_000 <= (u128::from(burst) + longest) * 1_000_000_000 + flowed);
             // And no idling: what is short of that is a bucket, and the last nanosecond of each wait, of which
-            // an op has one, and one for each ten milliseconds.
-            let waits = i as u128 + 1 + passed * 100 / u128::from(rate);
+            // an op has one, and one for each part of it, which is at least half of what ten milliseconds let by.
+            let waits = i as u128 + 1 + passed * 200 / u128::from(rate);
             prop_assert!(flowed <= (passed + u128::from(burst)) * 1_000_000_000 + waits * u128::from(rate));
         }
     }
