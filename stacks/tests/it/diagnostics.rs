@@ -376,7 +376,7 @@ fn branches() {
 
 #[test]
 fn names_that_do_not_exist() {
-    assert_snapshot!(all(&["quene/tcp", "que/tcp", "nosuch", "shmem", "zstd/tcp", "tcp(no_delay)", "tcp(bogus=1)", "null(x=1)/tcp", "@wan(tx.depth=1)/tcp", "queue(tx.depth=1)/tcp"]), @r"
+    assert_snapshot!(all(&["quene/tcp", "que/tcp", "nosuch", "zstdd", "zstd/tcp", "tcp(no_delay)", "tcp(bogus=1)", "null(x=1)/tcp", "@wan(tx.depth=1)/tcp", "queue(tx.depth=1)/tcp"]), @r"
     error[E020]: no driver `quene`
      --> 1:1
       |
@@ -398,11 +398,11 @@ fn names_that_do_not_exist() {
       | ^^^^^^
       = help: there are `frame`, `loop`, `mux`, `null`, `pick`, `queue`, `rate`, `tcp`, `tls`, `typed`, `udp`
     ---
-    error[E020]: no driver `shmem`
+    error[E020]: no driver `zstdd`
      --> 1:1
       |
-    1 | shmem
-      | ^^^^^ did you mean `shm`? this build is without feature `shm`
+    1 | zstdd
+      | ^^^^^ did you mean `zstd`? this build is without feature `zstd`
       = help: there are `frame`, `loop`, `mux`, `null`, `pick`, `queue`, `rate`, `tcp`, `tls`, `typed`, `udp`
     ---
     error[E021]: no driver `zstd`: built without feature `zstd`

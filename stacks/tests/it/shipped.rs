@@ -90,7 +90,7 @@ fn mistakes_with_the_shipped_drivers_name_the_way_out() {
         ("frame/frame/tcp", "needs a stream below"),
         ("quue/tcp", "did you mean `queue`?"),
         ("tcp(no-delay)", "did you mean `nodelay`?"),
-        ("shm", "built without feature `shm`"),
+        ("zstd", "built without feature `zstd`"),
         ("frame(header=3)/tcp", "a length has 1, 2, 4 or 8 bytes"),
         ("tcp(bind)", "`bind` needs a value: a text"),
     ] {
