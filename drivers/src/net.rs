@@ -2,6 +2,7 @@
 //! panics, and `parse(print(a)) == a`. It looks nothing up: a name stays a name.
 
 mod listening;
+mod live;
 mod local;
 mod places;
 
@@ -11,6 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV
 use xio_core::{Contact, Error, ErrorKind, planted};
 
 pub(crate) use listening::{Listed, Listening};
+pub(crate) use live::{Live, LiveOptions, not_open, option};
 pub(crate) use local::usable;
 pub(crate) use places::{MAX_ADDRESSES, Places};
 

@@ -1,16 +1,15 @@
-//! The commands of `udp`: its counts, that a peer is not forged, and options that may change. Invariant: an
-//! option's new value is remembered only when the system has taken it.
+//! The commands of `udp`: its counts, that a peer is not forged; and which of its options may change while a level
+//! is open.
 
-use std::sync::Arc;
-
-use parking_lot::Mutex;
-use xio_core::attr::{Attr, check_value};
-use xio_core::cntl::{Cntl, Command, GetOption, SetOption};
-use xio_core::io::{RuntimeOption, Sock};
-use xio_core::{Error, ErrorKind};
+use xio_core::cntl::Command;
+use xio_core::io::RuntimeOption;
+use xio_core::schema::OptionSpec;
 
 use super::Options;
 use super::options::size;
+use crate::net::{self, LiveOptions};
+
+pub(super) use crate::net::{not_open, option};
 
 /// Asks a server, or a handle it accepted, what the server has counted.
 ///
@@ -55,47 +54,19 @@ impl Command for Validated {
 }
 
 /// The options of a level as they are now.
-pub(super) type Live = Arc<Mutex<Options>>;
+pub(super) type Live = net::Live<Options>;
 
-/// Answers `GetOption` and `SetOption` where the option is one of `udp`.
-pub(super) fn option(options: &Live, sock: Option<&Sock>, c: &mut Cntl<'_>) -> Result<(), Error> {
-    if let Some(GetOption(name)) = c.command()
-        && Options::SPECS.iter().any(|s| s.name == name)
-    {
-        return c.reply::<GetOption>(options.lock().value(name));
+impl LiveOptions for Options {
+    const ALL: &'static [OptionSpec] = Self::SPECS;
+
+    fn runtime(&self, name: &str) -> Option<RuntimeOption> {
+        Some(match name {
+            "sndbuf" => RuntimeOption::SendBuffer(size(self.sndbuf?)),
+            "rcvbuf" => RuntimeOption::RecvBuffer(size(self.rcvbuf?)),
+            "spin" => RuntimeOption::Spin(self.spin),
+            _ => return None,
+        })
     }
-    let Some(SetOption(name, value)) = c.command() else { return Err(c.unsupported()) };
-    let Some(spec) = Options::SPECS.iter().find(|s| s.name == name) else { return Err(c.unsupported()) };
-    check_value(spec, value)?;
-    let mut changed = options.lock().clone();
-    changed.set(name, value.clone())?;
-    changed.check()?;
-    let Some(option) = runtime(name, &changed) else {
-        let text = format!("`{name}` cannot change while the level is open; set it in the stack and open again");
-        return Err(Error::new(ErrorKind::InvalidInput).detail(text));
-    };
-    let sock = sock.ok_or_else(not_open)?.clone();
-    let (options, name, value) = (options.clone(), name.clone(), value.clone());
-    c.reply_later::<SetOption>(move || {
-        sock.socket().set_option(option)?;
-        options.lock().set(&name, value)
-    })
-}
-
-/// The error of a level that has no socket.
-#[cold]
-pub(super) fn not_open() -> Error {
-    Error::new(ErrorKind::Closed).detail("the level has no socket: it was not opened, or it is closed")
-}
-
-/// What to tell the socket; `None` for an option that may not change.
-fn runtime(name: &str, o: &Options) -> Option<RuntimeOption> {
-    Some(match name {
-        "sndbuf" => RuntimeOption::SendBuffer(size(o.sndbuf?)),
-        "rcvbuf" => RuntimeOption::RecvBuffer(size(o.rcvbuf?)),
-        "spin" => RuntimeOption::Spin(o.spin),
-        _ => return None,
-    })
 }
 
 #[cfg(test)]
@@ -107,7 +78,7 @@ mod tests {
     fn exactly_the_runtime_options_may_change() {
         let all = Options::default().with_sndbuf(Some(Size(1))).with_rcvbuf(Some(Size(1)));
         for spec in Options::SPECS {
-            assert_eq!(runtime(spec.name, &all).is_some(), spec.runtime, "{}", spec.name);
+            assert_eq!(all.runtime(spec.name).is_some(), spec.runtime, "{}", spec.name);
         }
     }
 }

@@ -29,6 +29,8 @@ struct During {
     /// After a wait on the caller's thread.
     waited: Arc<Mutex<VecDeque<Hook>>>,
     patient: Arc<Mutex<u32>>,
+    /// Patient calls that a signal is to end.
+    signals: Arc<Mutex<u32>>,
     spin: Arc<Mutex<Duration>>,
 }
 
@@ -61,6 +63,11 @@ impl Socket for Hooked {
     }
     fn recv_patiently(&self, room: &mut Room<'_>) -> io::Result<usize> {
         *self.1.patient.lock().unwrap() += 1;
+        let left = self.1.signals.lock().unwrap().checked_sub(1);
+        if let Some(left) = left {
+            *self.1.signals.lock().unwrap() = left;
+            return Err(io::ErrorKind::Interrupted.into());
+        }
         let r = self.0.socket().recv_patiently(room);
         run_next(&self.1.recv);
         r
@@ -419,6 +426,18 @@ fn only_a_blocking_caller_has_patience() {
     h.write(&b"x"[..]).wait().unwrap();
     assert_eq!(h.read(room(1)).wait().unwrap().buf, "c");
     assert_eq!(*l.during.patient.lock().unwrap(), 2);
+}
+
+#[test]
+fn patience_ends_with_a_signal() {
+    let engine = Engine::new().unwrap();
+    let mut l = line(Caps::stream());
+    let h = open(&engine, l.node);
+    // Signals that come faster than a wait ends would have the caller wait where nobody can ring it.
+    *l.during.signals.lock().unwrap() = 3;
+    tell(&mut l.far, b"a");
+    assert_eq!(h.read(room(1)).wait().unwrap().buf, "a");
+    assert_eq!(*l.during.patient.lock().unwrap(), 1);
 }
 
 #[test]

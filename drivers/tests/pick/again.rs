@@ -3,13 +3,14 @@
 use std::sync::mpsc;
 
 use bytes::BytesMut;
+use xio_core::attr::Size;
 use xio_core::cntl::RemoteContact;
 use xio_core::cx::EventKind;
-use xio_core::{Contact, ErrorKind, Handle, Server};
+use xio_core::{Contact, Engine, ErrorKind, Handle, LevelNode, Server, Stack};
 use xio_drivers::pick::Reopen;
-use xio_drivers::{loop_, pick};
+use xio_drivers::{frame, loop_, pick};
 
-use super::bed::{Bed, LONG, SHORT, got, group, read};
+use super::bed::{Bed, LONG, SHORT, got, group, leaf, read};
 
 fn accepted(s: &Server) -> Handle {
     s.accept().deadline(LONG).wait().unwrap().open().wait().unwrap()
@@ -66,6 +67,29 @@ fn what_was_read_ahead_of_a_lost_branch_comes_before_what_is_new() {
     assert_eq!((f.kind(), &f.back.buf[..]), (ErrorKind::UnexpectedEof, &b"ne"[..]));
     accepted(&bed.servers[0]).write("xt").wait().unwrap();
     assert_eq!(read(&h, 9), got("xt", "a"));
+}
+
+/// What tore a message in a branch is forgotten with its connection.
+#[test]
+fn a_branch_that_was_torn_is_whole_when_it_is_opened_again() {
+    let engine = Engine::new().unwrap();
+    let narrow = loop_::Options::default().with_buffer(Size(64));
+    let framed = LevelNode::new(frame::driver()).over(leaf(&loop_::driver(), &narrow));
+    let server = engine.listen(&Stack::new(framed.clone()).unwrap(), Contact::new("torn")).wait().unwrap();
+    let stack = Stack::new(LevelNode::new(pick::driver()).branch("a", framed)).unwrap();
+    let h = engine.open(&stack, server.contact()).deadline(LONG).wait().unwrap();
+    let far = accepted(&server);
+    assert_eq!(h.write(vec![1; 200]).deadline(SHORT).wait().unwrap_err().kind(), ErrorKind::TimedOut);
+    assert_eq!(h.write("behind").wait().unwrap_err().kind(), ErrorKind::BrokenPipe);
+    far.close().abort().wait().unwrap();
+    assert_eq!(read(&h, 9).unwrap_err(), ErrorKind::Reset);
+    h.cntl("pick", Reopen::new("a")).unwrap();
+    let far = accepted(&server);
+    h.write("whole").deadline(LONG).wait().unwrap();
+    assert_eq!(read(&far, 9).unwrap().0, "whole");
+    // Nor is the new end that of the old one.
+    far.close().wait().unwrap();
+    assert_eq!(read(&h, 9), Err(ErrorKind::Eof));
 }
 
 #[test]

@@ -4,8 +4,9 @@
 mod subjects;
 
 use xio_core::{LevelNode, Stack};
+use xio_drivers::{frame, queue, shm, udp};
 use xio_testkit::budget::Budget;
-use xio_testkit::driver_contract;
+use xio_testkit::{Subject, driver_contract};
 
 /// What the rules about memory count with.
 #[global_allocator]
@@ -33,14 +34,24 @@ driver_contract!(datagrams, subjects::datagrams());
 driver_contract!(shared_memory, subjects::shared_memory());
 driver_contract!(greeting, subjects::greeting());
 
-driver_contract!(shm_contract, subjects::shm_contract());
-driver_contract!(shm_of_messages, subjects::shm_of_messages());
-driver_contract!(queue_and_frame_over_shm, subjects::queue_and_frame_over_shm());
+// Two processes' memory and real sockets: no simulation can carry it, and what real time gives is in no table.
+driver_contract!(shm_contract, Subject::transport(shm::driver(), ()).on_real_sockets());
+driver_contract!(
+    shm_of_messages,
+    Subject::transport(shm::driver(), ())
+        .with_attr(Box::new(shm::Options::default().with_message(true)))
+        .named("shm of messages")
+        .on_real_sockets()
+);
+driver_contract!(queue_and_frame_over_shm, {
+    let framed = LevelNode::new(frame::driver()).over(LevelNode::new(shm::driver()));
+    Subject::stack(LevelNode::new(queue::driver()).over(framed)).on_real_sockets()
+});
 
 /// A stream cannot be made of what gets lost.
 #[test]
 fn frame_over_udp_is_refused() {
-    let level = LevelNode::new(xio_drivers::frame::driver()).over(LevelNode::new(xio_drivers::udp::driver()));
+    let level = LevelNode::new(frame::driver()).over(LevelNode::new(udp::driver()));
     let faults = Stack::new(level).unwrap_err();
     let text: Vec<_> = faults.iter().map(ToString::to_string).collect();
     assert_eq!(text, ["it needs a stream below; this gives a datagram"]);

@@ -50,6 +50,17 @@ const FOLLOWS: [ErrorKind; 8] = [
     ErrorKind::Panicked,
 ];
 
+/// A scenario over a stack, and what goes wrong there.
+#[derive(Clone, Copy)]
+pub(crate) struct Case {
+    pub(crate) spec: &'static str,
+    pub(crate) scenario: &'static Scenario,
+    pub(crate) seam: Seam,
+    pub(crate) fault: Fault,
+    /// Of the network.
+    pub(crate) seed: u64,
+}
+
 /// Runs and what they came to.
 #[derive(Debug, Default)]
 pub(crate) struct Sum {
@@ -63,7 +74,8 @@ pub(crate) struct Sum {
 
 impl Sum {
     /// Plays a scenario with each fault once, and without.
-    pub(crate) fn add(&mut self, spec: &'static str, scenario: &'static Scenario, seam: Seam, fault: Fault, seed: u64) {
+    pub(crate) fn add(&mut self, case: Case) {
+        let Case { spec, scenario, seam, fault, seed } = case;
         let name = format!("`{spec}`, {}, {fault:?}, seed {seed}", scenario.name);
         let all = move || {
             let mut sum = Self::default();
@@ -73,7 +85,7 @@ impl Sum {
                 n += 1;
                 let fails = (seam == Seam::Memory).then(|| budget::fail_nth_over(n, TRIED));
                 faults.arm(seam != Seam::Memory);
-                let r = sum.play(spec, scenario, seam, fault, faults, seed, fails.as_ref());
+                let r = sum.play(case, faults, fails.as_ref());
                 base.get_or_insert_with(|| budget::thread().live);
                 r
             });
@@ -96,22 +108,13 @@ impl Sum {
         }
     }
 
-    #[allow(clippy::too_many_arguments, reason = "they say what is run")]
-    fn play(
-        &mut self,
-        spec: &str,
-        s: &Scenario,
-        seam: Seam,
-        fault: Fault,
-        faults: &Faults,
-        seed: u64,
-        memory: Option<&Fails>,
-    ) -> Checked {
+    fn play(&mut self, case: Case, faults: &Faults, memory: Option<&Fails>) -> Checked {
+        let Case { spec, scenario: s, seam, fault, seed } = case;
         let levels = Nest::default();
         let (stack, at) = scene::stack(spec);
         let root =
             layout::with_replaced(&stack, &|_, d| levels.around(if seam == Seam::Call { faults.around(d) } else { d }));
-        let subject = Subject::stack(root).at(at.clone()).known(&["D6"]);
+        let subject = Subject::stack(root).at(at.clone());
         let bench = Bench::new("A1", subject, Options::default())?;
         // A small network, on which writes wait; what else it does to them is the seed's.
         let network = SimConfig::default().with_buffer(if seam == Seam::Memory { 64 << 10 } else { 500 });

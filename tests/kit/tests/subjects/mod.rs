@@ -1,10 +1,10 @@
-//! The shipped drivers as subjects of the contract, and what stands in for drivers that are not there yet:
-//! datagrams, memory that processes share, a greeting.
+//! The shipped drivers as subjects of the contract that run in simulation, and the kit's own for what none of
+//! them does there: datagrams over a stream, memory that processes share, a greeting.
 
 use std::time::Duration;
 
 use xio_core::{Contact, LevelNode};
-use xio_drivers::{fault, file, frame, loop_, null, pick, queue, rate, shm, tcp, udp, void};
+use xio_drivers::{fault, file, frame, loop_, null, pick, queue, rate, tcp, udp, void};
 use xio_testkit::{Subject, beds, greeter, ledger};
 
 /// Where sockets of the simulated network listen.
@@ -70,23 +70,4 @@ subjects! {
 fn udp_level() -> LevelNode {
     let options = udp::Options::default().with_greet(true).with_amplify(0).with_idle(Duration::ZERO);
     LevelNode::new(udp::driver()).with_attr(Box::new(options))
-}
-
-// Two processes' memory and real sockets: no simulation can carry it, and what real time gives is in no table.
-
-#[allow(dead_code, reason = "each test binary uses its part")]
-pub(crate) fn shm_contract() -> Subject {
-    Subject::transport(shm::driver(), ()).on_real_sockets()
-}
-
-#[allow(dead_code, reason = "each test binary uses its part")]
-pub(crate) fn shm_of_messages() -> Subject {
-    let options = shm::Options::default().with_message(true);
-    Subject::transport(shm::driver(), ()).with_attr(Box::new(options)).named("shm of messages").on_real_sockets()
-}
-
-#[allow(dead_code, reason = "each test binary uses its part")]
-pub(crate) fn queue_and_frame_over_shm() -> Subject {
-    let framed = LevelNode::new(frame::driver()).over(LevelNode::new(shm::driver()));
-    Subject::stack(LevelNode::new(queue::driver()).over(framed)).on_real_sockets()
 }
