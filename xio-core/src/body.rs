@@ -139,6 +139,13 @@ impl ReadBody {
         self.got
     }
 
+    /// Whether the reader has bytes already: from this turn, or from one before where a level above asks for
+    /// them in parts.
+    pub fn has_begun(&self) -> bool {
+        let parts = self.saved.iter().rev().take_while(|s| s.target.is_none());
+        self.got > 0 || parts.into_iter().any(|s| s.got > 0)
+    }
+
     /// Whether the reader takes chunks; else it has a buffer to fill.
     pub fn is_take(&self) -> bool {
         matches!(self.target, Target::Take(_))

@@ -150,9 +150,9 @@ impl Merge {
         self.readable.retain(|h| h.id() != id);
     }
 
-    /// What a read is of that comes with the bytes of a reader who went away.
+    /// What a read is of that has bytes already: of a part of it, or of a reader who went away.
     fn begun(&self, op: &Op<'_, Read>) -> Option<Source> {
-        let Group(group) = op.attrs().find().filter(|_| op.got() > 0)?;
+        let Group(group) = op.attrs().find().filter(|_| op.has_begun())?;
         let labels: Vec<_> = self.lanes.iter().map(|l| &l.label).collect();
         let (lane, inner) = find(&labels, group)?;
         Some(Source { lane: lane.into(), inner: inner.map(|g| Group(g.to_owned())) })

@@ -1,5 +1,5 @@
 //! One handle over several branches: routing, merging, ends and errors of branches, servers.
-#![cfg(all(feature = "pick", feature = "loop"))]
+#![cfg(all(feature = "pick", feature = "loop", feature = "frame", feature = "rate"))]
 
 mod again;
 mod ask;

@@ -4,9 +4,9 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use xio_core::attr::Size;
-use xio_core::{ErrorKind, Handle};
-use xio_drivers::{loop_, pick};
+use xio_core::attr::{Rate, Size};
+use xio_core::{ErrorKind, Handle, LevelNode, Server, Stack};
+use xio_drivers::{loop_, pick, rate};
 
 use super::bed::{Bed, LONG, SHORT, got, group, label, read};
 
@@ -282,4 +282,27 @@ fn a_branch_that_is_written_without_end_leaves_room_for_others() {
         assert!(at.is_some_and(|at| at <= 3), "{i} came after {at:?} reads");
     }
     h.close().abort().wait().unwrap();
+}
+
+/// A level that asks for a read in parts gets all of them from one branch.
+#[test]
+fn a_read_that_is_asked_for_in_parts_stays_with_its_branch() {
+    let bed = Bed::new(&["a", "b"], loop_::Options::default(), pick::Options::default());
+    let parts = rate::Options::default().with_limit(Some(Rate(100_000))).with_burst(Some(Size(4)));
+    let level = LevelNode::new(rate::driver()).with_attr(Box::new(parts));
+    let stack = Stack::new(level.over(bed.stack.root())).unwrap();
+    for round in 0..5 {
+        let h = bed.engine.open(&stack, bed.contact.clone()).deadline(LONG).wait().unwrap();
+        let far = |s: &Server| s.accept().deadline(LONG).wait().unwrap().open().wait().unwrap();
+        let far: Vec<_> = bed.servers.iter().map(far).collect();
+        far[0].write(vec![b'a'; 10]).wait().unwrap();
+        far[1].write(vec![b'b'; 10]).wait().unwrap();
+        let (tx, rx) = mpsc::channel();
+        h.read(BytesMut::with_capacity(25)).wait_for(13).then(move |r| tx.send(r.unwrap().buf).unwrap());
+        let more = |f: &Handle, c| f.write(vec![c; 5]).wait().unwrap();
+        more(&far[0], b'a');
+        more(&far[1], b'b');
+        let got = rx.recv_timeout(LONG).unwrap();
+        assert!(got.len() >= 13 && got.iter().all(|c| *c == got[0]), "{round}: {got:?}");
+    }
 }
