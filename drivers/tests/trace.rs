@@ -338,10 +338,12 @@ fn events_and_commands_pass() {
     // It has nothing that can be set while it is open, and says so.
     let e = near.cntl("log", SetOption("level".into(), Value::Text("info".into()))).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::UnsupportedCommand);
-    assert_eq!(
-        of_one("events"),
-        ["way=event kind=Filled", "way=event kind=Drained", "way=ask kind=Queued", "way=ask kind=SetOption"]
-    );
+    let said = of_one("events");
+    let (events, asked): (Vec<_>, Vec<_>) = said.iter().partition(|l| l.starts_with("way=event"));
+    // A writer that was late has filled it once more.
+    assert!(events.len() >= 2 && events.len().is_multiple_of(2), "{said:?}");
+    assert!(events.chunks(2).all(|pair| pair == ["way=event kind=Filled", "way=event kind=Drained"]), "{said:?}");
+    assert_eq!(asked, ["way=ask kind=Queued", "way=ask kind=SetOption"]);
 }
 
 #[test]
