@@ -52,6 +52,17 @@ fn a_level_that_does_not_intercept_costs_no_instruction() {
 }
 
 #[test]
+fn a_log_that_nobody_wants_costs_one_look() {
+    if cfg!(debug_assertions) {
+        return;
+    }
+    let Some(passed) = instructions("void both 16", "read_side", 300) else { return };
+    let Some(logged) = instructions("void trace 16", "read_side", 300) else { return };
+    let look = (logged.all - passed.all) / 16.0;
+    assert!(look < 12.0, "{look} instructions a level more than one that only counts");
+}
+
+#[test]
 fn a_level_that_does_not_intercept_is_never_called() {
     let engine = Engine::builder().owner_driven().build().unwrap();
     let seen = |intercept: &str| -> Vec<u64> {

@@ -92,9 +92,9 @@ struct Tracer {
     below: SmallVec<[Gone; 2]>,
 }
 
+/// What is not on the way of an op that nobody hears of.
 impl Tracer {
     /// An op goes down: its line to fill in and say, if one is wanted on this way.
-    #[inline]
     fn down<'l, K: Kind>(
         &mut self,
         cx: &Cx<'_>,
@@ -102,9 +102,6 @@ impl Tracer {
         asked: Option<usize>,
         had: usize,
     ) -> Option<Line<'l>> {
-        if !is_wanted(self.severity) {
-            return None;
-        }
         self.ops += 1;
         let number = self.ops;
         if self.options.logs_up() {
@@ -119,12 +116,34 @@ impl Tracer {
         self.options.logs_down().then_some(line)
     }
 
-    /// An op comes up, with so many bytes: its line, if it had a number.
-    #[inline]
-    fn up<'l, K: Kind>(&mut self, cx: &Cx<'_>, op: &mut Op<'_, K>, has: Option<usize>) -> Option<Line<'l>> {
-        if self.numbered == 0 {
-            return None;
+    /// An op goes down of which there is nothing more to say.
+    #[cold]
+    fn plain_down<K: Kind>(&mut self, cx: &Cx<'_>, op: &mut Op<'_, K>) {
+        if let Some(line) = self.down(cx, op, None, 0) {
+            self.say(cx, line);
         }
+    }
+
+    #[cold]
+    fn read_down(&mut self, cx: &Cx<'_>, op: &mut Op<'_, Read>) {
+        let asked = (op.room() != usize::MAX).then(|| op.room());
+        let had = op.got();
+        if let Some(line) = self.down(cx, op, asked, had) {
+            self.say(cx, Line { least: Some(op.wanted()), ..line });
+        }
+    }
+
+    #[cold]
+    fn write_down(&mut self, cx: &Cx<'_>, op: &mut Op<'_, Write>) {
+        let (len, had) = (op.len(), op.moved());
+        if let Some(line) = self.down(cx, op, Some(len - had), had) {
+            let messages = Some(op.message_count()).filter(|n| *n > 1);
+            self.say(cx, Line { messages, ..line });
+        }
+    }
+
+    /// An op comes up, with so many bytes: its line, if it had a number.
+    fn up<'l, K: Kind>(&mut self, cx: &Cx<'_>, op: &mut Op<'_, K>, has: Option<usize>) -> Option<Line<'l>> {
         let number = std::mem::take(cx.word(op));
         if number == 0 {
             return None;
@@ -137,53 +156,48 @@ impl Tracer {
         Some(Line { way: "up", kind: K::KIND.name(), op: Some(number), asked, moved, took_ns: took, ..Line::default() })
     }
 
+    /// An op comes up of which there is nothing more to say.
+    #[cold]
+    fn plain_up<K: Kind>(&mut self, cx: &Cx<'_>, op: &mut Op<'_, K>, has: Option<usize>) {
+        if let Some(line) = self.up(cx, op, has) {
+            self.say(cx, Line { error: op.error(), ..line });
+        }
+    }
+
     fn say(&self, cx: &Cx<'_>, line: Line<'_>) {
         let at = self.options.name.as_deref().unwrap_or_else(|| cx.id());
         Line { at, handle: self.handle, ..line }.say(self.severity);
     }
 }
 
-/// The ways of those kinds on which there is nothing more to say.
+/// The kinds of which a line says no more than that they passed.
 macro_rules! plain {
-    ($($way:ident $method:ident $K:ident ($($more:expr),+) $answer:ident;)+) => {$(
-        fn $method<'o>(&mut self, cx: &mut Cx<'_>, mut op: Op<'o, $K>) -> Flow<'o> {
-            if let Some(line) = self.$way(cx, &mut op, $($more),+) {
-                self.say(cx, Line { error: op.error(), ..line });
+    (down $($down:ident $D:ident)+; up $($up:ident $U:ident)+;) => {
+        $(fn $down<'o>(&mut self, cx: &mut Cx<'_>, mut op: Op<'o, $D>) -> Flow<'o> {
+            if is_wanted(self.severity) {
+                self.plain_down(cx, &mut op);
             }
-            op.$answer()
-        }
-    )+};
+            op.pass()
+        })+
+        $(fn $up<'o>(&mut self, cx: &mut Cx<'_>, mut op: Op<'o, $U>) -> Flow<'o> {
+            if self.numbered > 0 {
+                self.plain_up(cx, &mut op, None);
+            }
+            op.finished()
+        })+
+    };
 }
 
 impl Level for Tracer {
     plain! {
-        up open_done Open (None) finished;
-        up close_done Close (None) finished;
-        down flush Flush (None, 0) pass;
-        up flush_done Flush (None) finished;
-        down shutdown Shutdown (None, 0) pass;
-        up shutdown_done Shutdown (None) finished;
-        up ready_done Ready (None) finished;
-        down accept Accept (None, 0) pass;
-        up accept_done Accept (None) finished;
-    }
-
-    fn close<'o>(&mut self, cx: &mut Cx<'_>, mut op: Op<'o, Close>) -> Flow<'o> {
-        if let Some(line) = self.down(cx, &mut op, None, 0) {
-            self.say(cx, Line { mode: Some(op.mode()), ..line });
-        }
-        op.pass()
-    }
-
-    fn ready<'o>(&mut self, cx: &mut Cx<'_>, mut op: Op<'o, Ready>) -> Flow<'o> {
-        if let Some(line) = self.down(cx, &mut op, None, 0) {
-            self.say(cx, Line { direction: Some(op.direction()), ..line });
-        }
-        op.pass()
+        down flush Flush shutdown Shutdown accept Accept;
+        up open_done Open close_done Close flush_done Flush shutdown_done Shutdown ready_done Ready accept_done Accept;
     }
 
     fn open<'o>(&mut self, cx: &mut Cx<'_>, mut op: Op<'o, Open>) -> Flow<'o> {
-        if let Some(line) = self.down(cx, &mut op, None, 0) {
+        if is_wanted(self.severity)
+            && let Some(line) = self.down(cx, &mut op, None, 0)
+        {
             let passive = op.is_passive().then_some(true);
             let contact = (!op.contact().is_none()).then(|| op.contact());
             self.say(cx, Line { contact, passive, ..line });
@@ -191,15 +205,37 @@ impl Level for Tracer {
         op.pass()
     }
 
+    fn close<'o>(&mut self, cx: &mut Cx<'_>, mut op: Op<'o, Close>) -> Flow<'o> {
+        if is_wanted(self.severity)
+            && let Some(line) = self.down(cx, &mut op, None, 0)
+        {
+            self.say(cx, Line { mode: Some(op.mode()), ..line });
+        }
+        op.pass()
+    }
+
+    fn ready<'o>(&mut self, cx: &mut Cx<'_>, mut op: Op<'o, Ready>) -> Flow<'o> {
+        if is_wanted(self.severity)
+            && let Some(line) = self.down(cx, &mut op, None, 0)
+        {
+            self.say(cx, Line { direction: Some(op.direction()), ..line });
+        }
+        op.pass()
+    }
+
     fn listen<'o>(&mut self, cx: &mut Cx<'_>, mut op: Op<'o, Listen>) -> Flow<'o> {
-        if let Some(line) = self.down(cx, &mut op, None, 0) {
+        if is_wanted(self.severity)
+            && let Some(line) = self.down(cx, &mut op, None, 0)
+        {
             self.say(cx, Line { contact: Some(op.contact()), ..line });
         }
         op.pass()
     }
 
     fn listen_done<'o>(&mut self, cx: &mut Cx<'_>, mut op: Op<'o, Listen>) -> Flow<'o> {
-        if let Some(line) = self.up(cx, &mut op, None) {
+        if self.numbered > 0
+            && let Some(line) = self.up(cx, &mut op, None)
+        {
             self.say(cx, Line { error: op.error(), contact: Some(op.contact()), ..line });
         }
         op.finished()
@@ -207,38 +243,34 @@ impl Level for Tracer {
 
     #[inline]
     fn read<'o>(&mut self, cx: &mut Cx<'_>, mut op: Op<'o, Read>) -> Flow<'o> {
-        let asked = (op.room() != usize::MAX).then(|| op.room());
-        let had = op.got();
-        if let Some(line) = self.down(cx, &mut op, asked, had) {
-            self.say(cx, Line { least: Some(op.wanted()), ..line });
+        if is_wanted(self.severity) {
+            self.read_down(cx, &mut op);
         }
         op.pass()
     }
 
     #[inline]
     fn read_done<'o>(&mut self, cx: &mut Cx<'_>, mut op: Op<'o, Read>) -> Flow<'o> {
-        let has = op.got();
-        if let Some(line) = self.up(cx, &mut op, Some(has)) {
-            self.say(cx, Line { error: op.error(), ..line });
+        if self.numbered > 0 {
+            let has = op.got();
+            self.plain_up(cx, &mut op, Some(has));
         }
         op.finished()
     }
 
     #[inline]
     fn write<'o>(&mut self, cx: &mut Cx<'_>, mut op: Op<'o, Write>) -> Flow<'o> {
-        let (len, had) = (op.len(), op.moved());
-        if let Some(line) = self.down(cx, &mut op, Some(len - had), had) {
-            let messages = Some(op.message_count()).filter(|n| *n > 1);
-            self.say(cx, Line { messages, ..line });
+        if is_wanted(self.severity) {
+            self.write_down(cx, &mut op);
         }
         op.pass()
     }
 
     #[inline]
     fn write_done<'o>(&mut self, cx: &mut Cx<'_>, mut op: Op<'o, Write>) -> Flow<'o> {
-        let has = op.moved();
-        if let Some(line) = self.up(cx, &mut op, Some(has)) {
-            self.say(cx, Line { error: op.error(), ..line });
+        if self.numbered > 0 {
+            let has = op.moved();
+            self.plain_up(cx, &mut op, Some(has));
         }
         op.finished()
     }
