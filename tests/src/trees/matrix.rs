@@ -13,13 +13,13 @@ use xio_core::{Contact, Stack};
 use xio_drivers::all;
 use xio_stacks::Registry;
 use xio_testkit::canary::Nest;
-use xio_testkit::{Options, Subject, Verdict};
+use xio_testkit::{Options, Subject, Verdict, listener};
 
 use super::fit::{Raw, Text};
 use super::tree::draft;
 
 /// Every shipped driver that stands over others, with the options that change what it lets pass.
-const OVER: [&str; 11] = [
+const OVER: [&str; 13] = [
     "null",
     "null(gate)",
     "queue",
@@ -28,6 +28,8 @@ const OVER: [&str; 11] = [
     "pick",
     "rate",
     "rate(limit=10MB/s)",
+    "trace(level=error)",
+    "trace(on=[close, write], ways=up, time)",
     "fault",
     "fault(short_read=0.3, short_write=0.3)",
     "fault(loss=0.1, reorder=0.1)",
@@ -145,6 +147,7 @@ impl Tally {
     }
 
     fn keeps_the_contract(&mut self, spec: &str, stack: &Stack) {
+        listener::listen();
         let home = Home::new();
         let known: Vec<_> = KNOWN
             .iter()
