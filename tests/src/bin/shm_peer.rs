@@ -23,6 +23,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let engine = Engine::new()?;
     let stack = stack(kind == "message", spin == "spin");
+    if role == "serve" {
+        let server = engine.listen(&stack, Contact::new(path.as_str())).wait()?;
+        tell(0)?;
+        // Whoever waits for a connection refuses others' meanwhile.
+        return Err(server.accept().wait().map_or_else(Into::into, |_| "a connection".into()));
+    }
     let handle = engine.open(&stack, Contact::new(path.as_str())).wait()?;
     match role.as_str() {
         "write" => write(&handle),
