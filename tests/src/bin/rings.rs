@@ -41,7 +41,8 @@ fn main() -> io::Result<()> {
                     Contender::new("shm", || pingpong(&engine, &bytes, place, size, trips)),
                     Contender::new("shm(message)", || pingpong(&engine, &messages, place, size, trips)),
                 ];
-                let iceoryx2 = |b| Contender::new("iceoryx2", move || Ok(Beside::pingpong(b, place, size, trips, wait)?.into()));
+                let iceoryx2 =
+                    |b| Contender::new("iceoryx2", move || Ok(Beside::pingpong(b, place, size, trips, wait)?.into()));
                 all.extend(beside.as_ref().map(iceoryx2));
                 let keys = format!(
                     "\"mode\": \"pingpong\", \"wait\": \"{name}\", \"placement\": \"{place}\", \"size\": {size},"
