@@ -89,7 +89,7 @@ fn a_whole_blocking_read_takes_one_lock_and_allocates_nothing() {
 
 #[test]
 fn an_op_that_need_not_wait_is_one_system_call() {
-    for spec in ["tcp(nodelay)", "null/null/tcp(nodelay)"] {
+    for spec in ["tcp(nodelay)", "null/null/tcp(nodelay)", "udp(greet)"] {
         for kind in ["fill", "take"] {
             let Some(c) = calls(&format!("{kind} {spec} 64 1"), 500) else { return };
             assert!((c.sends() - 1.0).abs() < SLACK, "{spec}: {c:?} a write and a read");
@@ -139,19 +139,57 @@ fn an_op_over_sockets_stays_within_its_instructions() {
     }
 }
 
+/// The fewest system calls an op of a few tries, which end with one of no more than `enough`. How the system runs
+/// threads adds calls: a busy one more, none takes any away, so this is what the code needs.
+fn fewest(case: &str, ops: usize, enough: f64) -> Option<Calls> {
+    let mut best: Option<Calls> = None;
+    for _ in 0..8 {
+        let c = calls(case, ops)?;
+        if best.as_ref().is_none_or(|b| c.all() < b.all()) {
+            best = Some(c);
+        }
+        if best.as_ref().is_some_and(|b| b.all() <= enough) {
+            break;
+        }
+    }
+    best
+}
+
+#[test]
+fn datagrams_of_a_batch_share_their_system_calls() {
+    // One call to send so many datagrams, one to receive them, whether a write is many datagrams or a queue
+    // makes one of many writes. A timer may end a queue's batch before it is full.
+    for (case, run) in [
+        ("flood udp(batch)+Segment 64", 64),
+        ("flood udp(batch)+Segment 1400", 46),
+        ("flood queue/udp(batch) 64", 64),
+        ("flood queue/udp(batch) 1400", 46),
+    ] {
+        let most = 2.0 / run as f64 + 0.002;
+        let Some(c) = fewest(case, 40 * run, most) else { return };
+        assert!(c.all() <= most, "{case}: {c:?} a datagram");
+    }
+}
+
+#[test]
+fn shared_memory_makes_no_system_call_but_to_sleep_and_to_wake() {
+    for kind in ["fill", "take"] {
+        let case = format!("{kind} shm(buffer=256KiB) 64 1");
+        let Some(c) = calls(&case, 1000) else { return };
+        assert!(c.all() < SLACK, "{case}: {c:?} a message that is there");
+    }
+    // A round trip is two messages, each of which wakes one who sleeps.
+    let most = 2.0 * 2.0 + SLACK;
+    let Some(c) = fewest("pingpong shm(buffer=256KiB) 64", 1000, most) else { return };
+    assert!(c.all() <= most, "{c:?} a round trip: no more than a wake and a wait a message");
+}
+
 #[test]
 fn queued_messages_share_their_system_calls() {
     for case in ["window queue/frame/tcp(nodelay) 64 256", "stream queue(early)/frame/tcp(nodelay) 64"] {
-        // How many messages meet in the queue depends on how the system runs the threads: a busy one adds
-        // system calls, none takes any away, so the fewest of a few tries is what the code needs.
-        let mut fewest = f64::INFINITY;
-        for _ in 0..8 {
-            let Some(c) = calls(case, 10_000) else { return };
-            fewest = fewest.min(c.all());
-            if fewest < 1.0 / 16.0 {
-                break;
-            }
-        }
+        // How many messages meet in the queue depends on how the system runs the threads.
+        let Some(c) = fewest(case, 10_000, 1.0 / 16.0) else { return };
+        let fewest = c.all();
         assert!(fewest < 1.0 / 16.0, "{case}: {fewest} system calls a message");
     }
 }

@@ -6,6 +6,8 @@ use std::any::Any;
 use std::fmt;
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use crate::cntl::{Cntl, GetOption, SetOption};
 use crate::contact::Contact;
 use crate::error::{Error, ErrorKind};
@@ -300,6 +302,7 @@ trait AnyAttr: Any + Send + Sync {
     fn same(&self, other: &dyn AnyAttr) -> bool;
     fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result;
     fn as_any(&self) -> &dyn Any;
+    fn as_any_mut(&mut self) -> &mut dyn Any;
     fn into_any(self: Box<Self>) -> Box<dyn Any>;
 }
 
@@ -316,6 +319,9 @@ impl<T: OpAttr> AnyAttr for T {
     fn as_any(&self) -> &dyn Any {
         self
     }
+    fn as_any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
     fn into_any(self: Box<Self>) -> Box<dyn Any> {
         self
     }
@@ -330,8 +336,10 @@ impl<T: OpAttr> AnyAttr for T {
 /// assert_ne!(attrs, OpAttrs::new());
 /// ```
 #[derive(Default)]
-#[allow(clippy::box_collection, reason = "one pointer when empty is the point")]
-pub struct OpAttrs(Option<Box<Vec<Box<dyn AnyAttr>>>>);
+pub struct OpAttrs(Option<Box<List>>);
+
+/// Ops have few attrs; one of them is two allocations: the list, and the value.
+type List = SmallVec<[Box<dyn AnyAttr>; 2]>;
 
 impl OpAttrs {
     /// No attrs.
@@ -342,10 +350,9 @@ impl OpAttrs {
     /// Sets the value of type `T`.
     pub fn set<T: OpAttr>(&mut self, value: T) {
         let list = self.0.get_or_insert_default();
-        let boxed: Box<dyn AnyAttr> = Box::new(value);
-        match list.iter_mut().find(|a| (***a).as_any().is::<T>()) {
-            Some(slot) => *slot = boxed,
-            None => list.push(boxed),
+        match list.iter_mut().find_map(|a| (**a).as_any_mut().downcast_mut()) {
+            Some(slot) => *slot = value,
+            None => list.push(Box::new(value)),
         }
     }
 

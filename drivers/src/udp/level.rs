@@ -107,7 +107,7 @@ impl Datagrams {
             }
             op.attrs_mut().set(Peer(last.as_ref().map(|(_, c)| c.clone()).unwrap_or_default()));
         }
-        let batch = !op.attrs().is_empty() && op.attrs_mut().remove::<Segment>().is_some();
+        let batch = op.attrs().find::<Segment>().is_some();
         let whole = op.room() >= came.bytes.len();
         let fit = if whole { came.count() } else { op.room().checked_div(came.segment).unwrap_or(0) };
         if batch && fit > 1 {
@@ -121,6 +121,9 @@ impl Datagrams {
             op.attrs_mut().set(Segment(each));
             op.put_chunk(&mut chunk);
             return op.finished();
+        }
+        if batch {
+            let _ = op.attrs_mut().remove::<Segment>();
         }
         let (first, len) = came.split_first();
         if came.bytes.is_empty() {
