@@ -5,7 +5,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Range;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 use crate::buffer::Piece;
 use crate::io::SocketOptions;
@@ -50,15 +50,35 @@ impl Arrived {
         self
     }
 
-    /// Takes the first datagram out, with its real length. `None`: none is left; ask no more, for an empty
-    /// datagram is one too.
+    /// The first datagram, which is also there where it is empty. Ask no more once `bytes` are used up.
+    pub fn first(&self) -> &[u8] {
+        self.bytes.get(..self.first_len()).unwrap_or_default()
+    }
+
+    /// Takes the first datagram out, with its real length. Ask no more once `bytes` are used up.
     pub fn split_first(&mut self) -> (Bytes, usize) {
-        let n = if self.segment == 0 { self.bytes.len() } else { self.segment.min(self.bytes.len()) };
-        let first = self.bytes.split_to(n);
+        let first = self.bytes.split_to(self.first_len());
+        let len = self.passed(first.len());
+        (first, len)
+    }
+
+    /// Passes over the first datagram; says its real length.
+    pub fn skip_first(&mut self) -> usize {
+        let n = self.first_len();
+        self.bytes.advance(n);
+        self.passed(n)
+    }
+
+    fn first_len(&self) -> usize {
+        if self.segment == 0 { self.bytes.len() } else { self.segment.min(self.bytes.len()) }
+    }
+
+    /// The real length of a datagram whose `n` bytes are gone.
+    fn passed(&mut self, n: usize) -> usize {
         // Only the last can be short of bytes.
         let len = if self.bytes.is_empty() { self.len } else { n };
         self.len -= len;
-        (first, len)
+        len
     }
 
     /// How many datagrams it holds; an empty one counts.
@@ -311,7 +331,11 @@ mod tests {
         assert_eq!((a.split_first(), a.split_first()), ((b"aa"[..].into(), 2), (b"bb"[..].into(), 2)));
         assert_eq!((a.split_first(), a.len), ((b"c"[..].into(), 1), 0));
         let mut cut = Arrived::one(Bytes::from_static(b"abc"), None).with_len(9);
-        assert_eq!(cut.split_first(), (b"abc"[..].into(), 9));
+        assert_eq!(cut.clone().split_first(), (b"abc"[..].into(), 9));
+        assert_eq!((cut.first().to_vec(), cut.skip_first(), cut.len), (b"abc".to_vec(), 9, 0));
+        let mut two = Arrived::one(Bytes::from_static(b"aab"), None).with_segment(2);
+        assert_eq!((two.first(), two.count()), (&b"aa"[..], 2));
+        assert_eq!((two.skip_first(), two.first().to_vec(), two.skip_first()), (2, b"b".to_vec(), 1));
         assert_eq!(Arrived::default().count(), 1);
     }
 

@@ -125,11 +125,17 @@ impl Datagrams {
         if batch {
             let _ = op.attrs_mut().remove::<Segment>();
         }
-        let (first, len) = came.split_first();
+        let (put, len) = if op.is_take() {
+            let (first, len) = came.split_first();
+            (op.put_chunk(&mut Chunk::from(first)), len)
+        } else {
+            // Copied into the reader's own memory; what it lies in needs no second owner for that.
+            (op.put(came.first()), came.skip_first())
+        };
         if came.bytes.is_empty() {
             self.queue.pop_front();
         }
-        if op.put_chunk(&mut Chunk::from(first)) < len {
+        if put < len {
             return op.failed(ErrorKind::Truncated { len });
         }
         op.finished()
