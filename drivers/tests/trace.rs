@@ -152,7 +152,9 @@ fn a_server_says_where_it_listens_and_whom_it_accepts_and_each_handle_has_a_numb
     let _first = engine.open(&plain, server.contact()).wait().unwrap();
     assert!(rx.recv_timeout(LONG).unwrap());
     let _second = engine.open(&plain, server.contact()).wait().unwrap();
-    let far = server.accept().wait().unwrap().open().wait().unwrap();
+    let link = server.accept().wait().unwrap();
+    let open = format!("way=down kind=open op=1 contact={} passive=true", link.peer());
+    let far = link.open().wait().unwrap();
     far.close().mode(CloseMode::Abort).wait().unwrap();
     server.close().unwrap();
     let said = lines("server");
@@ -175,12 +177,7 @@ fn a_server_says_where_it_listens_and_whom_it_accepts_and_each_handle_has_a_numb
     );
     assert_eq!(
         of(2),
-        [
-            "way=down kind=open op=1 passive=true",
-            "way=up kind=open op=1",
-            "way=down kind=close op=2 mode=Abort",
-            "way=up kind=close op=2",
-        ]
+        [open.as_str(), "way=up kind=open op=1", "way=down kind=close op=2 mode=Abort", "way=up kind=close op=2",]
     );
 }
 
@@ -341,10 +338,12 @@ fn events_and_commands_pass() {
     // It has nothing that can be set while it is open, and says so.
     let e = near.cntl("log", SetOption("level".into(), Value::Text("info".into()))).unwrap_err();
     assert_eq!(e.kind(), ErrorKind::UnsupportedCommand);
-    assert_eq!(
-        of_one("events"),
-        ["way=event kind=Filled", "way=event kind=Drained", "way=ask kind=Queued", "way=ask kind=SetOption"]
-    );
+    let said = of_one("events");
+    let (events, asked): (Vec<_>, Vec<_>) = said.iter().partition(|l| l.starts_with("way=event"));
+    // A writer that was late has filled it once more.
+    assert!(events.len() >= 2 && events.len().is_multiple_of(2), "{said:?}");
+    assert!(events.chunks(2).all(|pair| pair == ["way=event kind=Filled", "way=event kind=Drained"]), "{said:?}");
+    assert_eq!(asked, ["way=ask kind=Queued", "way=ask kind=SetOption"]);
 }
 
 #[test]

@@ -219,6 +219,9 @@ fn levels_allocate_nothing_an_op_but_what_outlives_it() {
         ("fill tcp(nodelay) 64 1", 0.0),
         ("fill tcp(nodelay) 4096 1", 0.0),
         ("fill null/null/null/null/tcp(nodelay) 64 1", 0.0),
+        // Nobody listens to them.
+        ("fill trace/frame/trace/trace(time)/tcp(nodelay) 64 256", 4.0 / 256.0),
+        ("fill trace/trace/tcp(nodelay) 64 1", 0.0),
         // Memory that frame receives into, of which the messages are parts.
         ("fill frame/tcp(nodelay) 64 256", 4.0 / 256.0),
         ("fill frame/tcp(nodelay) 4096 15", 2.0 / 15.0),

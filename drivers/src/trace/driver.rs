@@ -63,6 +63,7 @@ impl xio_core::Driver for Driver {
             handle: self.made.fetch_add(1, Ordering::Relaxed) + 1,
             asks: options.has("cntl"),
             ops: 0,
+            numbered: 0,
             below: SmallVec::new(),
             options,
         }))
@@ -84,6 +85,9 @@ struct Tracer {
     /// Commands are logged.
     asks: bool,
     ops: u64,
+    /// Ops below that have a number. While there are none, an op's word is not looked at on its way up: with
+    /// several such levels that could take memory.
+    numbered: usize,
     /// The latest last.
     below: SmallVec<[Gone; 2]>,
 }
@@ -105,6 +109,7 @@ impl Tracer {
         let number = self.ops;
         if self.options.logs_up() {
             *cx.word(op) = number;
+            self.numbered += 1;
             if self.below.len() >= MAX_BELOW {
                 self.below.remove(0);
             }
@@ -117,10 +122,14 @@ impl Tracer {
     /// An op comes up, with so many bytes: its line, if it had a number.
     #[inline]
     fn up<'l, K: Kind>(&mut self, cx: &Cx<'_>, op: &mut Op<'_, K>, has: Option<usize>) -> Option<Line<'l>> {
+        if self.numbered == 0 {
+            return None;
+        }
         let number = std::mem::take(cx.word(op));
         if number == 0 {
             return None;
         }
+        self.numbered = self.numbered.saturating_sub(1);
         let gone = self.below.iter().rposition(|g| g.op == number).map(|i| self.below.remove(i));
         let (asked, had, at) = gone.map_or((None, 0, None), |g| (g.asked, g.had, g.at));
         let took = at.map(|at| u64::try_from(cx.now().since(at).as_nanos()).unwrap_or(u64::MAX));

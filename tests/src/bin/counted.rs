@@ -6,7 +6,8 @@
 //! nothing else, and callgrind counts inside them.
 //!
 //! ```text
-//! counted void INTERCEPT LEVELS OPS         whole reads of 64 B over `void` through N `null` levels
+//! counted void INTERCEPT LEVELS OPS         whole reads of 64 B over `void` through N `null` levels; `trace`
+//!                                           for INTERCEPT: through that many of these
 //! counted fill|take SPEC SIZE BURST OPS     one thread: BURST writes, then as many reads, again and again
 //! counted pingpong SPEC SIZE OPS            two threads; every read waits
 //! counted stream SPEC SIZE OPS              two threads, one way
@@ -90,7 +91,8 @@ fn number(text: &str) -> io::Result<usize> {
 }
 
 fn void(intercept: &str, levels: usize, ops: usize) -> Result<(), Error> {
-    let spec = format!("null(intercept={intercept})/").repeat(levels) + "void";
+    let level = if intercept == "trace" { "trace/".into() } else { format!("null(intercept={intercept})/") };
+    let spec = level.repeat(levels) + "void";
     let engine = Engine::builder().owner_driven().build()?;
     let handle = engine.open(&stack(&spec), ()).wait()?;
     let mut buf = PageBuf::new(64);

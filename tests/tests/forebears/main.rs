@@ -44,7 +44,7 @@
 //! | drivers are unloaded under open handles | `handles_outlive_the_registry_and_the_stack_they_come_from` |
 //! | **Globus XIO, its tests and tools** | |
 //! | failing closes are not run; bytes are never compared; a seed cannot be given | `every_call_of_a_driver_fails_once`, `bytes_arrive_in_order_whatever_the_network_does`, `equal_seeds_run_alike` |
-//! | the length of a benchmark's messages is read and not used; its bytes are whatever was in memory | `every_mode_and_api_measures`; a level sees filled bytes only: `c05_a_read_writes_only_where_it_says` |
+//! | what a benchmark sends is whatever was in memory | cannot occur: a writer has bytes that were written; a reader: `c05_a_read_writes_only_where_it_says` |
 //! | **EVPath** | |
 //! | D1: whoever connects and is silent stops all timers and connections | `a_silent_peer_holds_up_nobody` |
 //! | D2: so does one who stops inside a message | `a_peer_that_stops_anywhere_in_a_message_holds_up_nobody` |
