@@ -1,5 +1,5 @@
 //! Shared memory between two processes: this one and `shm_peer`, which is killed at any moment, or keeps to
-//! nothing. `XIO_KILLS` and `XIO_HOSTILE` say how often.
+//! nothing. `XIO_KILLS`, `XIO_HOSTILE` and `XIO_FLIPS` say how often.
 
 use std::fs::Permissions;
 use std::io::Read;
@@ -341,6 +341,44 @@ fn a_peer_that_keeps_to_nothing_gets_errors_at_most() {
     println!("{ends:?}");
     assert!(ends.keys().any(|k| k.contains("Protocol")), "{ends:?}");
     settle(before.unwrap());
+}
+
+#[test]
+fn a_peer_that_writes_over_all_but_the_positions_stops_nobody() {
+    let _alone = alone();
+    let place = Place::new("scribble");
+    let server = place.server(false, true);
+    let flips = rounds("XIO_FLIPS", 100_000);
+    let mut child = peer("scribble", &server, false, true, flips);
+    let handle = accept(&server);
+    let (read, written) = std::thread::scope(|s| {
+        let reads = s.spawn(|| {
+            let (mut n, mut kept) = (0, std::collections::VecDeque::new());
+            loop {
+                match handle.take(4096).deadline(LONG).wait() {
+                    Ok(done) => kept.push_back(done.chunks),
+                    Err(f) => return (n, f.kind()),
+                }
+                if kept.len() > 3 {
+                    n += gathered(kept.pop_front().unwrap().into_vec()).len();
+                }
+            }
+        });
+        let mut n = 0;
+        let written = loop {
+            match handle.write(vec![7; 1500]).deadline(LONG).wait() {
+                Ok(_) => n += 1500,
+                Err(f) => break (n, f.kind()),
+            }
+        };
+        (reads.join().unwrap(), written)
+    });
+    assert!(child.wait().unwrap().success());
+    let (whole, complaint) = told(&mut child);
+    assert_eq!((whole, complaint.as_str()), (1, ""));
+    println!("{flips} words written over, {read:?} read, {written:?} written");
+    assert!(read.0 > 0 && written.0 > 0);
+    assert_eq!((read.1, written.1), (ErrorKind::Reset, ErrorKind::Reset));
 }
 
 /// The user and group of nobody, who owns nothing.

@@ -205,11 +205,16 @@ fn dying<T>(left: &AtomicUsize, at: usize, f: impl FnOnce() -> T) -> Option<T> {
     r
 }
 
+/// Messages before the one that matters; Miri takes one that wraps.
+fn offsets() -> std::ops::Range<usize> {
+    if cfg!(miri) { 3..4 } else { 0..8 }
+}
+
 #[test]
 fn a_writer_that_dies_at_any_step_leaves_whole_messages() {
     let mut points = 0;
     // With every offset, so that messages and headers wrap in all their places; with a reader asleep or not.
-    for (before, asleep) in (0..8).flat_map(|n| [(n, false), (n, true)]) {
+    for (before, asleep) in offsets().flat_map(|n| [(n, false), (n, true)]) {
         for at in 0.. {
             let (twin, left) = (Twin::new(64), AtomicUsize::new(usize::MAX));
             let mut w = Writer::new(Dies(&twin, &left));
@@ -239,13 +244,13 @@ fn a_writer_that_dies_at_any_step_leaves_whole_messages() {
             points += 1;
         }
     }
-    assert!(points > 400, "{points}");
+    assert!(points > 400 || cfg!(miri), "{points}");
 }
 
 #[test]
 fn a_reader_that_dies_at_any_step_lets_the_writer_write_over_nothing_it_holds() {
     let mut points = 0;
-    for before in 0..8 {
+    for before in offsets() {
         for at in 0.. {
             let (twin, left) = (Twin::new(64), AtomicUsize::new(usize::MAX));
             let mut w = Writer::new(twin.clone());
@@ -266,7 +271,7 @@ fn a_reader_that_dies_at_any_step_lets_the_writer_write_over_nothing_it_holds() 
             points += 1;
         }
     }
-    assert!(points > 200, "{points}");
+    assert!(points > 200 || cfg!(miri), "{points}");
 }
 
 /// A peer that writes anything anywhere at any time: errors, or bytes that it could have sent.
