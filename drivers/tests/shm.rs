@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use xio_core::attr::Size;
+use xio_core::buffer::Chunk;
 use xio_core::cntl::{GetOption, LocalContact, PathInfo, RemoteContact, SetOption};
 use xio_core::io::Direction;
 use xio_core::schema::Value;
@@ -110,6 +111,75 @@ fn far_more_than_the_ring_goes_through() {
             assert!(got == all);
         });
     }
+}
+
+/// What a take brings of `n` bytes that are there.
+fn take(h: &Handle, n: usize) -> Vec<Chunk> {
+    h.take(n).wait_for(n).deadline(LONG).wait().unwrap().chunks.into_vec()
+}
+
+fn copied(chunks: &[Chunk]) -> Vec<u8> {
+    chunks.iter().flat_map(|c| c.clone().into_bytes()).collect()
+}
+
+#[test]
+fn a_take_leaves_bytes_where_they_are_and_whoever_keeps_them_stops_nobody() {
+    let all = bytes(100_000);
+    for message in [false, true] {
+        let p = pair(small().with_message(message));
+        // Messages almost as long as the ring, between short ones: what is kept would be in the way of those.
+        let lengths = [1500, 2000, 4000, 20, 1700];
+        let kept = std::thread::scope(|s| {
+            s.spawn(|| {
+                for n in lengths.iter().cycle().take(50) {
+                    p.near.write(all.slice(..*n)).deadline(LONG).wait().unwrap();
+                }
+            });
+            lengths.iter().cycle().take(50).map(|n| (*n, take(&p.far, *n))).collect::<Vec<_>>()
+        });
+        // They outlive their connection.
+        p.far.close().abort().wait().unwrap();
+        drop(p);
+        assert!(kept.iter().all(|(n, chunks)| copied(chunks) == all[..*n]));
+    }
+}
+
+#[test]
+fn only_a_peer_that_is_trusted_lets_its_bytes_be_looked_at() {
+    let all = bytes(2000);
+    for trust in ["none", "peer"] {
+        let p = pair(small().with_trust(trust.into()));
+        p.near.write(all.clone()).wait().unwrap();
+        let chunks = take(&p.far, 2000);
+        assert_eq!(chunks.len(), 1, "one run of the ring");
+        assert_eq!(chunks[0].as_slice(), (trust == "peer").then_some(&all[..]));
+        // The room comes back, though the reader waits for nothing and nobody else does anything.
+        let rest = bytes(4096);
+        std::thread::scope(|s| {
+            let writer = s.spawn(|| p.near.write(rest.clone()).deadline(LONG).wait().map(drop));
+            drop(chunks);
+            assert_eq!(copied(&take(&p.far, 4096)), rest);
+            writer.join().unwrap().unwrap();
+        });
+        let none = pair(small().with_trust(trust.into()).with_held(Size(0)));
+        none.near.write(all.clone()).wait().unwrap();
+        assert_eq!(copied(&take(&none.far, 2000)), all);
+    }
+}
+
+#[test]
+fn dropping_what_was_kept_wakes_a_writer_that_is_held() {
+    let p = pair(small().with_trust("peer".into()));
+    p.near.write(bytes(2000)).wait().unwrap();
+    let chunks = take(&p.far, 2000);
+    p.near.write(bytes(2096)).wait().unwrap();
+    let (sender, ended) = std::sync::mpsc::channel();
+    p.near.write(bytes(4000)).then(move |r| sender.send(r.is_ok()).unwrap());
+    assert_eq!(read(&p.far, 2096).unwrap(), bytes(2096));
+    assert!(ended.recv_timeout(SHORT).is_err(), "there is no room before what is kept is dropped");
+    drop(chunks);
+    assert_eq!(copied(&take(&p.far, 4000)), bytes(4000));
+    assert!(ended.recv_timeout(LONG).unwrap());
 }
 
 #[test]

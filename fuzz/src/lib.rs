@@ -12,6 +12,7 @@ mod frame;
 mod input;
 mod ops;
 mod pick;
+mod shm;
 mod spec;
 mod stream;
 mod udp;
@@ -39,7 +40,7 @@ pub struct Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 12] = [
+pub const TARGETS: [Target; 13] = [
     spec::TARGET,
     endpoint::TARGET,
     contact::TARGET,
@@ -52,6 +53,7 @@ pub const TARGETS: [Target; 12] = [
     file::TARGET,
     ops::TARGET,
     udp::TARGET,
+    shm::TARGET,
 ];
 
 impl Target {

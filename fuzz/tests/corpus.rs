@@ -44,7 +44,7 @@ macro_rules! replays {
     };
 }
 
-replays! { spec endpoint contact address value attr frame stream pick file ops udp }
+replays! { spec endpoint contact address value attr frame stream pick file ops udp shm }
 
 #[test]
 fn faults_and_covered_files_are_there() {

@@ -1,12 +1,16 @@
 //! Shared memory between two processes: this one and `shm_peer`, which is killed at any moment, or keeps to
-//! nothing. `XIO_KILLS` and `XIO_HOSTILE` say how often.
+//! nothing. `XIO_KILLS`, `XIO_HOSTILE` and `XIO_FLIPS` say how often.
 
+use std::fs::Permissions;
 use std::io::Read;
-use std::path::PathBuf;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use xio_core::buffer::Chunk;
 use xio_core::{Contact, Engine, ErrorKind, Handle, Server};
 use xio_tests::shm::{is_message, length, message, rounds, stack};
 
@@ -101,6 +105,64 @@ fn read_all(handle: &Handle, borders: bool, after: u64, mut at: impl FnMut()) ->
         }
     }
     unreachable!()
+}
+
+/// Messages as chunks that stay where they lie, the last dozen of them; then the end.
+fn take_all(
+    handle: &Handle,
+    borders: bool,
+    after: u64,
+    mut at: impl FnMut(),
+) -> (u64, ErrorKind, Vec<(u64, Vec<Chunk>)>) {
+    let mut kept = std::collections::VecDeque::new();
+    for number in 0.. {
+        if number == after {
+            at();
+        }
+        let n = if borders { 4096 } else { length(number) };
+        match handle.take(n).wait_for(n).deadline(LONG).wait() {
+            Ok(done) => kept.push_back((number, done.chunks.into_vec())),
+            Err(f) => return (number, f.kind(), kept.into()),
+        }
+        if kept.len() > 12 {
+            let (number, chunks) = kept.pop_front().unwrap();
+            assert!(is_message(&gathered(chunks), number), "message {number} is torn");
+        }
+    }
+    unreachable!()
+}
+
+fn gathered(chunks: Vec<Chunk>) -> Vec<u8> {
+    chunks.into_iter().flat_map(Chunk::into_bytes).collect()
+}
+
+#[test]
+fn what_is_kept_outlives_the_peer_and_the_connection() {
+    let _alone = alone();
+    let place = Place::new("kept");
+    let mut before = None;
+    let mut moved = 0;
+    for round in 0..rounds("XIO_KILLS", 300) / 3 {
+        let (borders, spin) = (round % 2 == 0, round % 3 == 0);
+        let server = place.server(borders, spin);
+        let mut child = peer("write", &server, borders, spin, round);
+        let handle = accept(&server);
+        let (count, kind, kept) = take_all(&handle, borders, round % 29, || {
+            child.kill().unwrap();
+            child.wait().unwrap();
+        });
+        let (acknowledged, complaint) = told(&mut child);
+        assert_eq!((kind, complaint.as_str()), (ErrorKind::Reset, ""), "round {round}");
+        assert!(count >= acknowledged, "round {round}: {acknowledged} were through, {count} came");
+        drop((handle, server));
+        for (number, chunks) in kept {
+            assert!(is_message(&gathered(chunks), number), "round {round}: message {number} is torn");
+        }
+        moved += count;
+        before.get_or_insert_with(held_at_rest);
+    }
+    println!("{moved} messages");
+    settle(before.unwrap());
 }
 
 #[test]
@@ -279,4 +341,118 @@ fn a_peer_that_keeps_to_nothing_gets_errors_at_most() {
     println!("{ends:?}");
     assert!(ends.keys().any(|k| k.contains("Protocol")), "{ends:?}");
     settle(before.unwrap());
+}
+
+#[test]
+fn a_peer_that_writes_over_all_but_the_positions_stops_nobody() {
+    let _alone = alone();
+    let place = Place::new("scribble");
+    let server = place.server(false, true);
+    let flips = rounds("XIO_FLIPS", 100_000);
+    let mut child = peer("scribble", &server, false, true, flips);
+    let handle = accept(&server);
+    let (read, written) = std::thread::scope(|s| {
+        let reads = s.spawn(|| {
+            let (mut n, mut kept) = (0, std::collections::VecDeque::new());
+            loop {
+                match handle.take(4096).deadline(LONG).wait() {
+                    Ok(done) => kept.push_back(done.chunks),
+                    Err(f) => return (n, f.kind()),
+                }
+                if kept.len() > 3 {
+                    n += gathered(kept.pop_front().unwrap().into_vec()).len();
+                }
+            }
+        });
+        let mut n = 0;
+        let written = loop {
+            match handle.write(vec![7; 1500]).deadline(LONG).wait() {
+                Ok(_) => n += 1500,
+                Err(f) => break (n, f.kind()),
+            }
+        };
+        (reads.join().unwrap(), written)
+    });
+    assert!(child.wait().unwrap().success());
+    let (whole, complaint) = told(&mut child);
+    assert_eq!((whole, complaint.as_str()), (1, ""));
+    println!("{flips} words written over, {read:?} read, {written:?} written");
+    assert!(read.0 > 0 && written.0 > 0);
+    assert_eq!((read.1, written.1), (ErrorKind::Reset, ErrorKind::Reset));
+}
+
+/// The user and group of nobody, who owns nothing.
+const NOBODY: u32 = 65534;
+
+/// A peer that is another user's. Its program is where that user may run it.
+fn strangers(role: &str, place: &Place, at: &Path) -> Child {
+    let program = place.directory.join("program");
+    if !program.exists() {
+        std::fs::copy(env!("CARGO_BIN_EXE_shm_peer"), &program).unwrap();
+        std::fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
+    }
+    Command::new(program)
+        .args([role, at.to_str().unwrap(), "stream", "sleep", "7"])
+        .uid(NOBODY)
+        .gid(NOBODY)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+#[test]
+fn another_user_is_refused_on_either_side() {
+    let _alone = alone();
+    if !rustix::process::geteuid().is_root() {
+        println!("SKIP: only root can be two users: nothing here was looked at for another user's processes");
+        return;
+    }
+    let place = Place::new("stranger");
+    std::fs::set_permissions(&place.directory, Permissions::from_mode(0o755)).unwrap();
+    let server = place.server(false, false);
+    let at = PathBuf::from(server.contact().text().unwrap());
+    let refused = |text: &str| {
+        let mut child = strangers("read", &place, &at);
+        assert!(!child.wait().unwrap().success());
+        let (_, complaint) = told(&mut child);
+        assert!(complaint.contains("PermissionDenied") && complaint.contains(text), "{complaint}");
+    };
+    // By the socket's mode; where that is gone, by who listens there.
+    refused("ermission denied");
+    std::fs::set_permissions(&at, Permissions::from_mode(0o777)).unwrap();
+    refused("another user's (0)");
+    // One that looks at nothing is passed over, and the next comes in.
+    let mut stranger = strangers("hostile", &place, &at);
+    stranger.wait().unwrap();
+    assert!(told(&mut stranger).0 > 0, "it was connected");
+    let mut child = peer("write", &server, false, false, 0);
+    let handle = accept(&server);
+    let n = length(0);
+    let mut buf = vec![0; n];
+    assert_eq!(handle.read_into(&mut buf).wait_for(n).deadline(LONG).wait().unwrap(), n);
+    assert!(is_message(&buf, 0));
+    child.kill().unwrap();
+    child.wait().unwrap();
+
+    // The other way round: in a directory of the stranger's, and in one that everybody has.
+    for (name, owner, mode, text) in
+        [("theirs", NOBODY, 0o755, "belongs to another user"), ("all", 0, 0o1777, "another user's (65534)")]
+    {
+        let directory = place.directory.join(name);
+        std::fs::create_dir(&directory).unwrap();
+        std::fs::set_permissions(&directory, Permissions::from_mode(mode)).unwrap();
+        std::os::unix::fs::chown(&directory, Some(owner), Some(owner)).unwrap();
+        let at = directory.join("s");
+        let mut child = strangers("serve", &place, &at);
+        child.stdout.as_mut().unwrap().read_exact(&mut [0; 8]).unwrap();
+        let to = Contact::new(at.to_str().unwrap());
+        let e = place.engine.open(&stack(false, false), to).deadline(LONG).wait().unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::PermissionDenied, "{e}");
+        assert!(e.to_string().contains(text), "{e}");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+    std::fs::remove_file(place.directory.join("program")).unwrap();
 }

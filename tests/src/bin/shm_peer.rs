@@ -21,8 +21,18 @@ fn main() -> Result<(), Box<dyn Error>> {
         let seed = rest.first().ok_or("which seed?")?.parse()?;
         return hostile(path, kind == "message", seed);
     }
+    if role == "scribble" {
+        let flips = rest.first().ok_or("how many words?")?.parse()?;
+        return scribble(path, flips);
+    }
     let engine = Engine::new()?;
     let stack = stack(kind == "message", spin == "spin");
+    if role == "serve" {
+        let server = engine.listen(&stack, Contact::new(path.as_str())).wait()?;
+        tell(0)?;
+        // Whoever waits for a connection refuses others' meanwhile.
+        return Err(server.accept().wait().map_or_else(Into::into, |_| "a connection".into()));
+    }
     let handle = engine.open(&stack, Contact::new(path.as_str())).wait()?;
     match role.as_str() {
         "write" => write(&handle),
@@ -91,24 +101,31 @@ fn echo(handle: &Handle) -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// A peer that keeps to nothing: greets as it should, then writes anything anywhere. It changes the memory
-/// through its descriptor, which is the same memory as every mapping of it.
-fn hostile(path: &str, message: bool, seed: u64) -> Result<(), Box<dyn Error>> {
-    const WORDS: u64 = 4096;
-    const RING: u64 = 4096;
-    const PLACES: [u64; 6] = [128, 256, 384, 388, 512, 516];
-    const START: u64 = 1 << 32;
+const WORDS: u64 = 4096;
+const RING: u64 = 4096;
+const HEAD: u64 = 128;
+const TAIL: u64 = 256;
+const PLACES: [u64; 6] = [HEAD, TAIL, 384, 388, 512, 516];
+const START: u64 = 1 << 32;
+
+/// Numbers like no others near them.
+fn numbers(seed: u64) -> impl FnMut() -> u64 {
     let mut state = seed | 1;
-    let mut random = move || {
+    move || {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
         state
-    };
+    }
+}
+
+/// Greets as it should: the socket, then the ring that the other end reads and the one that it writes. They are
+/// changed through their descriptors, which is the same memory as every mapping of them.
+fn meet(path: &str, message: bool) -> io::Result<(OwnedFd, [OwnedFd; 2])> {
     let ring = || -> io::Result<OwnedFd> {
         let fd = rustix::fs::memfd_create("hostile", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
         rustix::fs::ftruncate(&fd, WORDS + RING)?;
-        for at in [PLACES[0], PLACES[1]] {
+        for at in [HEAD, TAIL] {
             rustix::io::pwrite(&fd, &START.to_le_bytes(), at)?;
         }
         rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
@@ -120,6 +137,43 @@ fn hostile(path: &str, message: bool, seed: u64) -> Result<(), Box<dyn Error>> {
     let mut hello = *b"xio-shm\x01\0\0\0\0\0\0\0\0";
     hello[8] = message.into();
     send(&socket, &hello, &rings)?;
+    Ok((socket, rings))
+}
+
+/// A peer that moves the positions as it may and writes over all the rest: nobody can tell, and nobody may mind.
+fn scribble(path: &str, flips: u64) -> Result<(), Box<dyn Error>> {
+    let mut random = numbers(flips);
+    let (socket, [theirs, ours]) = meet(path, false)?;
+    let word = |ring: &OwnedFd, at| -> io::Result<u64> {
+        let mut bytes = [0; 8];
+        rustix::io::pread(ring, &mut bytes, at)?;
+        Ok(u64::from_le_bytes(bytes))
+    };
+    let mut head = START;
+    for n in 0..flips {
+        let bytes = random().to_le_bytes();
+        let ring = if random().is_multiple_of(2) { &theirs } else { &ours };
+        match random() % 8 {
+            0 => drop(rustix::io::pwrite(ring, &bytes[..4], if random().is_multiple_of(2) { 388 } else { 516 })?),
+            _ => drop(rustix::io::pwrite(ring, &bytes, WORDS + random() % (RING - 8))?),
+        }
+        if n % 16 == 0 {
+            let room = RING - head.wrapping_sub(word(&theirs, TAIL)?).min(RING);
+            head += random() % (room + 1);
+            rustix::io::pwrite(&theirs, &head.to_le_bytes(), HEAD)?;
+            let read = word(&ours, HEAD)?;
+            rustix::io::pwrite(&ours, &read.to_le_bytes(), TAIL)?;
+            // Whoever sleeps looks again; where the socket is full it has enough to look at.
+            let _ = send(&socket, &[1], &[]);
+        }
+    }
+    Ok(tell(flips)?)
+}
+
+/// A peer that keeps to nothing: greets as it should, then writes anything anywhere.
+fn hostile(path: &str, message: bool, seed: u64) -> Result<(), Box<dyn Error>> {
+    let mut random = numbers(seed);
+    let (socket, rings) = meet(path, message)?;
     tell(0)?;
     for n in 1..=1000 {
         let ring = &rings[random() as usize % 2];
@@ -130,7 +184,7 @@ fn hostile(path: &str, message: bool, seed: u64) -> Result<(), Box<dyn Error>> {
             3 => random() % 4,
             _ => random(),
         };
-        let at = if random() % 4 == 0 { WORDS + random() % (RING - 8) } else { PLACES[random() as usize % 6] };
+        let at = if random().is_multiple_of(4) { WORDS + random() % (RING - 8) } else { PLACES[random() as usize % 6] };
         let wide = at == PLACES[0] || at == PLACES[1] || at >= WORDS;
         let bytes = value.to_le_bytes();
         rustix::io::pwrite(ring, if wide { &bytes[..] } else { &bytes[..4] }, at)?;

@@ -5,15 +5,15 @@
 //! | defect | shown by |
 //! |---|---|
 //! | **Globus XIO, drivers that break the contract** | |
-//! | an op finished twice gives 16 bytes of 8, then crashes | does not compile (`op.rs`); a token: `a_stale_token_does_not_end_a_later_hold_of_the_same_op` |
+//! | an op finished twice gives 16 bytes of 8, then crashes | does not compile (`op/mod.rs`); a token: `a_stale_token_does_not_end_a_later_hold_of_the_same_op` |
 //! | an op that is never finished makes close hang for ever | `a_close_that_nobody_lets_out_is_forced_when_its_time_is_up` |
 //! | a driver may report more bytes than the buffer has | `a_driver_cannot_give_more_than_there_is_room_for` |
 //! | finishing and returning an error as well crashes | cannot occur: a level has one answer |
-//! | a read finished as a write aborts | does not compile (`op.rs`) |
+//! | a read finished as a write aborts | does not compile (`op/mod.rs`) |
 //! | success with 0 bytes recurses until the stack is gone | `success_without_a_byte_is_an_error` |
 //! | a transport that passes down aborts | `a_transport_that_passes_down_fails_its_op` |
 //! | short reads that finish at once recurse until the stack is gone | `reads_of_one_byte_that_finish_at_once_need_no_stack` |
-//! | an op that is touched after it was passed is noticed in debug builds only | does not compile (`op.rs`) |
+//! | an op that is touched after it was passed is noticed in debug builds only | does not compile (`op/mod.rs`) |
 //! | a compressor reports its own count of bytes to the writer, and parts are written again | `a_level_that_shrinks_its_bytes_reports_those_of_its_writer` |
 //! | a decoder that failed finishes with success and nothing | `success_without_a_byte_is_an_error`, `d04_an_end_inside_a_message_is_no_clean_end` |
 //! | a driver writes the first piece of several only | `c04_any_list_of_pieces_can_be_written` |

@@ -89,16 +89,20 @@ impl World {
     /// Runs until nothing more can happen; on real sockets for a short while. Repeating timers may
     /// run for a minute of virtual time.
     pub fn run(&self) {
+        if self.sim.is_none() {
+            return self.run_for(Duration::from_millis(200));
+        }
         let until = self.now() + Duration::from_secs(60);
         self.run_until(|| self.now() > until);
     }
 
-    /// Runs until `done` says so or nothing more can happen. Says whether it was `done`.
+    /// Runs until `done` says so or nothing more can happen; on real sockets until long after it should have. Says
+    /// whether it was `done`.
     pub fn run_until(&self, mut done: impl FnMut() -> bool) -> bool {
         if let Some(sim) = &self.sim {
             return sim.run_until(&self.engine, done);
         }
-        let until = self.now() + Duration::from_millis(200);
+        let until = self.now() + Duration::from_secs(10);
         while !done() && self.now() < until {
             self.engine.turn(Some(Duration::from_millis(5)));
         }

@@ -223,6 +223,8 @@ pub fn e3(bench: &mut Bench) -> Checked {
 
 /// What levels were asked to stop.
 type Asked = Arc<Mutex<Vec<(&'static str, OpId)>>>;
+/// How many reads a level has come to hold.
+type Holding = Arc<AtomicUsize>;
 
 /// Where a level holds a read.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -238,6 +240,7 @@ struct Notes {
     holds: Holds,
     asked: Asked,
     held: Vec<Held<Read>>,
+    holding: Holding,
     /// Lets go of what it holds.
     answer: Cancel,
 }
@@ -262,6 +265,7 @@ impl Notes {
     fn hold<'o>(&mut self, cx: &mut Cx<'_>, op: Op<'o, Read>) -> Flow<'o> {
         let (held, flow) = op.hold(cx);
         self.held.push(held);
+        self.holding.fetch_add(1, Ordering::Relaxed);
         flow
     }
 }
@@ -274,12 +278,15 @@ pub fn e4(bench: &mut Bench) -> Checked {
     bench.needs_peer()?;
     let seed = bench.seeds().first().copied().unwrap_or_default();
     for (holds, keeps) in [(Holds::Down, false), (Holds::Down, true), (Holds::Up, false), (Holds::Up, true)] {
-        let asked = Asked::default();
+        let (asked, holding) = (Asked::default(), Holding::default());
         let sees = Intercepts::READ | Intercepts::READ_DONE | Intercepts::CONCURRENT_READS;
         let notes = |n: usize, name, holds, below| {
-            let asked = asked.clone();
+            let (asked, holding) = (asked.clone(), holding.clone());
             let answer = if keeps { Cancel::Keep } else { Cancel::Take };
-            let make = move || Notes { name, holds, asked: asked.clone(), held: Vec::new(), answer };
+            let make = move || {
+                let (asked, holding) = (asked.clone(), holding.clone());
+                Notes { name, holds, asked, held: Vec::new(), holding, answer }
+            };
             saboteur::level(n, Needs::ANY, sees, make, below)
         };
         let insert = |n: usize, below| match n {
@@ -296,7 +303,7 @@ pub fn e4(bench: &mut Bench) -> Checked {
             let tell = ended.clone();
             let read = pair.near.read(room(30)).then(move |r| tell.note(got(r).1));
             pair.far.write(pattern(seed, 0, 30)).deadline(LONG).wait()?;
-            w.run();
+            w.run_until(|| holding.load(Ordering::Relaxed) > 0);
             ensure!(ended.is_empty(), "a read ended that a level holds");
             read.cancel();
             read.cancel();
