@@ -152,9 +152,9 @@ fn scribble(path: &str, flips: u64) -> Result<(), Box<dyn Error>> {
     let mut head = START;
     for n in 0..flips {
         let bytes = random().to_le_bytes();
-        let ring = if random() % 2 == 0 { &theirs } else { &ours };
+        let ring = if random().is_multiple_of(2) { &theirs } else { &ours };
         match random() % 8 {
-            0 => drop(rustix::io::pwrite(ring, &bytes[..4], if random() % 2 == 0 { 388 } else { 516 })?),
+            0 => drop(rustix::io::pwrite(ring, &bytes[..4], if random().is_multiple_of(2) { 388 } else { 516 })?),
             _ => drop(rustix::io::pwrite(ring, &bytes, WORDS + random() % (RING - 8))?),
         }
         if n % 16 == 0 {
@@ -184,7 +184,7 @@ fn hostile(path: &str, message: bool, seed: u64) -> Result<(), Box<dyn Error>> {
             3 => random() % 4,
             _ => random(),
         };
-        let at = if random() % 4 == 0 { WORDS + random() % (RING - 8) } else { PLACES[random() as usize % 6] };
+        let at = if random().is_multiple_of(4) { WORDS + random() % (RING - 8) } else { PLACES[random() as usize % 6] };
         let wide = at == PLACES[0] || at == PLACES[1] || at >= WORDS;
         let bytes = value.to_le_bytes();
         rustix::io::pwrite(ring, if wide { &bytes[..] } else { &bytes[..4] }, at)?;
