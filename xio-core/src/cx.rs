@@ -13,13 +13,13 @@ use crate::buffer::{Chunk, Pieces, Target};
 use crate::contact::Contact;
 use crate::driver::Intercepts;
 use crate::engine::cells;
-use crate::engine::core::{Core, Early, Inbox, Inner, State, Step, Task};
+use crate::engine::core::{Core, Early, Inbox, Inner, Signal, State, Step, Task};
 use crate::engine::run::wake_level;
 use crate::engine::shared::Shared;
 use crate::error::{Error, ErrorKind};
 use crate::handle::CloseMode;
 use crate::held::Held;
-use crate::io::{Direction, Io};
+use crate::io::{Direction, Io, Sock};
 use crate::op::{
     Accept, AnyCell, Cell, Close, Flush, Head, IoSlot, Kind, Listen, Op, OpId, Open, Read, Ready, Role, Shutdown, Write,
 };
@@ -266,6 +266,13 @@ impl Cx<'_> {
         let id = self.inner.park(self.plan, cell, State::Io);
         self.inner.q.make().ios.push_back(id);
         id
+    }
+
+    /// Asks `sock` whether it [is ready](crate::io::Socket::is_ready) to write, once, as soon as the lock is free; what
+    /// it says is dropped. For a system call that nobody waits for, as one that wakes a peer: an
+    /// [`Io::Ready`] of one's own costs an op.
+    pub fn nudge(&mut self, sock: Sock) {
+        self.inner.q.make().signals.push(Signal::Nudge(sock));
     }
 
     /// Runs a closure that may block on the engine's pool; comes back in `io_done`.

@@ -25,9 +25,8 @@ const KEEP: usize = 1 << 10;
 /// What is not longer goes over the stack, with no more room than it takes.
 const SHORT: usize = 64;
 const SHORTISH: usize = 512;
-/// Tags of the level's own requests.
+/// Tag of the level's own request.
 pub(super) const DOOR: u32 = 0;
-const NUDGE: u32 = 1;
 
 /// A connection.
 pub(super) struct Live {
@@ -89,7 +88,7 @@ impl Live {
     /// Has the peer's sleepers woken.
     pub(super) fn wake(&self, cx: &mut Cx<'_>, direction: Direction, flags: u32) {
         if self.shared.owe(direction, flags) {
-            cx.io(Io::Ready(self.posts.nudge.clone(), direction), NUDGE);
+            cx.nudge(self.posts.nudge.clone());
         }
     }
 
@@ -211,7 +210,7 @@ impl Live {
 
     /// Has the writer woken that a chunk made room for when it was dropped.
     pub(super) fn nudge(&self, cx: &mut Cx<'_>) {
-        cx.io(Io::Ready(self.posts.nudge.clone(), Direction::Read), NUDGE);
+        cx.nudge(self.posts.nudge.clone());
     }
 
     /// Why nothing can be written.

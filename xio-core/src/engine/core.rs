@@ -260,6 +260,8 @@ pub(crate) enum Status {
 pub(crate) enum Signal {
     Bell(Arc<Bell>),
     Waker(std::task::Waker),
+    /// Somebody at the other end, by a socket that knows how.
+    Nudge(Sock),
     /// The last hold on a handle whose users have gone.
     Free(Arc<Core>),
     /// Nobody, but links that nobody will accept, to be dropped.

@@ -126,6 +126,9 @@ impl<'a> Lane<'a> {
                     core.shared.wake_turner();
                 }
                 Signal::Waker(w) => drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| w.wake()))),
+                Signal::Nudge(s) => drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                    s.socket().is_ready(crate::io::Direction::Write)
+                }))),
                 Signal::Free(core) => drop(core),
                 Signal::Links(l) => drop(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(l)))),
             }
