@@ -7,6 +7,8 @@ cd "$(dirname "$0")/.."
 rounds=${1:-9}
 cargo build -q --release -p xio-tests --bins
 cargo build -q --release -p xio-cli
+# tokio's datagrams and iceoryx2: minutes the first time; what measures beside them says SKIP without.
+cargo build -q --release --manifest-path tests/peers/beside/Cargo.toml || echo "tests/peers/beside does not build here" >&2
 commit=$(git rev-parse --short HEAD)
 [ -z "$(git status --porcelain --untracked-files=no -- . ':!tests/figures.jsonl' ':!README.md')" ] || commit+=+
 

@@ -14,6 +14,7 @@
 //! | [`mod@file`] | stream | files, standard input and output, inherited descriptors |
 //! | [`fault`] | as below | seeded faults |
 //! | [`rate`] | as below | token bucket |
+//! | [`trace`] | as below | logs each op through `tracing` |
 //! | [`shm`] | stream, message | shared memory between two processes of one user |
 
 use std::sync::Arc;
@@ -44,6 +45,8 @@ pub mod rate;
 pub mod shm;
 #[cfg(feature = "tcp")]
 pub mod tcp;
+#[cfg(feature = "trace")]
+pub mod trace;
 #[cfg(feature = "udp")]
 pub mod udp;
 #[cfg(feature = "void")]
@@ -72,6 +75,8 @@ pub fn all() -> Vec<Arc<dyn Driver>> {
         shm::driver(),
         #[cfg(feature = "tcp")]
         tcp::driver(),
+        #[cfg(feature = "trace")]
+        trace::driver(),
         #[cfg(feature = "udp")]
         udp::driver(),
         #[cfg(feature = "void")]

@@ -293,7 +293,7 @@ fn both_addresses_are_known_after_a_reset() {
 fn a_lingering_close_holds_nobody_else_up() {
     let engine = Engine::new().unwrap();
     let server = listen(&engine, "127.0.0.1:0");
-    let slow = stack_with(Options::default().with_linger(Some(Duration::from_secs(2))));
+    let slow = stack_with(Options::default().with_linger(Some(Duration::from_secs(4))));
     let a = engine.open(&slow, server.contact()).wait().unwrap();
     let b = server.accept().wait().unwrap().open().wait().unwrap();
     // More than the peer's buffers hold, so that the close has something to wait for.
@@ -313,10 +313,10 @@ fn a_lingering_close_holds_nobody_else_up() {
     d.take(1).then(move |r| done.send(r.unwrap().n).unwrap());
     c.write("y").wait().unwrap();
     assert_eq!(answered.recv_timeout(SOON).unwrap(), 1);
-    assert!(began.elapsed() < Duration::from_millis(1000), "the engine waited for a lingering close");
+    assert!(rx.try_recv().is_err(), "the engine waited for a lingering close");
     let (r, took) = rx.recv_timeout(SOON).unwrap();
     r.unwrap();
-    assert!(took >= Duration::from_millis(1500), "{took:?} for {sent} bytes");
+    assert!(took >= Duration::from_millis(3500), "{took:?} for {sent} bytes");
     drop(b);
 }
 
@@ -699,7 +699,7 @@ impl Level for Busy {
     fn open<'o>(&mut self, _: &mut Cx<'_>, mut op: Op<'o, Open>) -> Flow<'o> {
         match op.io_done() {
             IoDone::None => op.io(Io::Blocking(Box::new(|| {
-                std::thread::sleep(Duration::from_secs(1));
+                std::thread::sleep(Duration::from_secs(3));
                 Ok(Box::new(()))
             }))),
             _ => op.finished(),
@@ -713,11 +713,10 @@ fn a_deadline_does_not_wait_for_a_lookup() {
     let (tx, rx) = mpsc::channel();
     let busy = Stack::new(LevelNode::new(Arc::new(Busy))).unwrap();
     engine.open(&busy, ()).then(move |h| tx.send(h.is_ok()).unwrap());
-    let began = Instant::now();
     let e = engine.open(&stack(), Contact::new("localhost:1")).deadline(Duration::from_millis(50)).wait().unwrap_err();
     assert_eq!(e.kind(), ErrorKind::TimedOut);
     assert!(e.to_string().contains("`localhost:1`: the name was being looked up"), "{e}");
-    assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+    assert!(rx.try_recv().is_err(), "it waited for its turn at the pool");
     assert!(rx.recv_timeout(SOON).unwrap());
 }
 

@@ -200,7 +200,7 @@ const SHIPPED: [(&str, bool); 21] = [
     ("tap", false),
     ("tcp", cfg!(feature = "tcp")),
     ("tls", false),
-    ("trace", false),
+    ("trace", cfg!(feature = "trace")),
     ("typed", false),
     ("udp", cfg!(feature = "udp")),
     ("void", cfg!(feature = "void")),

@@ -2,6 +2,7 @@
 //! Integration tests live in `tests/`. Invariant: both ends of a measured pair are pinned as the
 //! baseline's ends are, and use the same buffers.
 
+pub mod floods;
 pub mod outside;
 pub mod report;
 pub mod shm;
@@ -46,8 +47,8 @@ pub fn pair(engine: &Engine, stack: &Stack) -> Result<(Handle, Handle), Error> {
 /// What the stack says.
 pub fn pair_with(engine: &Engine, stack: &Stack, max_ops: u32) -> Result<(Handle, Handle), Error> {
     // Where there are no ports a server finds a place of its own.
-    let tcp = stack.levels().any(|l| l.driver().info().name == "tcp");
-    let at = if tcp { Contact::new("127.0.0.1:0") } else { Contact::None };
+    let ports = stack.levels().any(|l| ["tcp", "udp"].contains(&l.driver().info().name));
+    let at = if ports { Contact::new("127.0.0.1:0") } else { Contact::None };
     let server = engine.listen(stack, at).wait()?;
     let client = engine.open(stack, server.contact().clone()).max_ops(max_ops).wait()?;
     let served = server.accept().wait()?.open().max_ops(max_ops).wait()?;

@@ -6,6 +6,8 @@ use std::any::Any;
 use std::fmt;
 use std::time::Duration;
 
+use smallvec::SmallVec;
+
 use crate::cntl::{Cntl, GetOption, SetOption};
 use crate::contact::Contact;
 use crate::error::{Error, ErrorKind};
@@ -96,15 +98,19 @@ pub fn option_cntl(attr: &mut dyn Attr, c: &mut Cntl<'_>) -> Result<(), Error> {
 /// [`ErrorKind::InvalidInput`] that says what the option takes.
 pub fn check_value(spec: &OptionSpec, value: &Value) -> Result<(), Error> {
     use crate::schema::{Raw, ValueKind};
-    let text = value.to_string();
-    let raw = match (spec.kind, value) {
-        (ValueKind::Text | ValueKind::Path, Value::Text(_)) | (ValueKind::List(_), Value::List(_)) => return Ok(()),
-        _ => Raw::Bare(&text),
-    };
-    match spec.kind.parse(&raw) {
+    match (spec.kind, value) {
+        (ValueKind::Text | ValueKind::Path, Value::Text(_)) => return Ok(()),
+        (ValueKind::List(inner), Value::List(items)) => {
+            let item = OptionSpec { kind: *inner, ..*spec };
+            return items.iter().try_for_each(|v| check_value(&item, v));
+        }
+        _ => {}
+    }
+    match spec.kind.parse(&Raw::Bare(&value.to_string())) {
         Ok(v) if v == *value => Ok(()),
-        Ok(_) => Err(wrong_value(spec.name, value)),
+        Ok(_) => Err(wrong_value(spec.name, value, spec.secret)),
         Err(_) if planted("a value over its bound is set") && matches!(value, Value::Size(_)) => Ok(()),
+        Err(_) if spec.secret => Err(wrong_value(spec.name, value, true)),
         Err(e) => Err(Error::new(ErrorKind::InvalidInput).detail(format!("option `{}` {e}", spec.name))),
     }
 }
@@ -115,10 +121,11 @@ pub fn unknown_option(name: &str) -> Error {
     Error::new(ErrorKind::InvalidInput).detail(format!("there is no option `{name}`"))
 }
 
-/// The error for a value of another kind.
+/// The error for a value of another kind, which does not show it where it is secret.
 #[cold]
-pub fn wrong_value(name: &str, value: &Value) -> Error {
-    Error::new(ErrorKind::InvalidInput).detail(format!("option `{name}` does not take `{value}`"))
+pub fn wrong_value(name: &str, value: &Value, secret: bool) -> Error {
+    let shown = if secret { "the secret it was given".into() } else { format!("`{value}`") };
+    Error::new(ErrorKind::InvalidInput).detail(format!("option `{name}` does not take {shown}"))
 }
 
 /// A Rust type that stands for an option's value.
@@ -216,7 +223,7 @@ macro_rules! options {
         }
     ) => {
         $(#[$meta])*
-        #[derive(Clone, Debug)]
+        #[derive(Clone)]
         #[non_exhaustive]
         pub struct $Options {
             $( $(#[doc = $doc])+ pub $name: $ty, )*
@@ -226,6 +233,15 @@ macro_rules! options {
         impl ::std::default::Default for $Options {
             fn default() -> Self {
                 Self { $( $name: $default, )* $( $( $lname: $ldefault, )* )? }
+            }
+        }
+
+        impl ::std::fmt::Debug for $Options {
+            fn fmt(&self, f: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
+                let mut s = f.debug_struct(concat!($driver, "::Options"));
+                $( s.field(stringify!($name), if $crate::options!(@flag secret $($flag)*) { &"***" } else { &self.$name }); )*
+                $( $( s.field(stringify!($lname), &self.$lname); )* )?
+                s.finish()
             }
         }
 
@@ -264,7 +280,9 @@ macro_rules! options {
                 $( if name == stringify!($name) {
                     return match $crate::attr::Field::from_value(value.clone()) {
                         Some(v) => { self.$name = v; Ok(()) }
-                        None => Err($crate::attr::wrong_value(name, &value)),
+                        None => {
+                            Err($crate::attr::wrong_value(name, &value, $crate::options!(@flag secret $($flag)*)))
+                        }
                     };
                 } )*
                 Err($crate::attr::unknown_option(name))
@@ -300,6 +318,7 @@ trait AnyAttr: Any + Send + Sync {
     fn same(&self, other: &dyn AnyAttr) -> bool;
     fn show(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result;
     fn as_any(&self) -> &dyn Any;
+    fn as_any_mut(&mut self) -> &mut dyn Any;
     fn into_any(self: Box<Self>) -> Box<dyn Any>;
 }
 
@@ -316,6 +335,9 @@ impl<T: OpAttr> AnyAttr for T {
     fn as_any(&self) -> &dyn Any {
         self
     }
+    fn as_any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
     fn into_any(self: Box<Self>) -> Box<dyn Any> {
         self
     }
@@ -330,8 +352,10 @@ impl<T: OpAttr> AnyAttr for T {
 /// assert_ne!(attrs, OpAttrs::new());
 /// ```
 #[derive(Default)]
-#[allow(clippy::box_collection, reason = "one pointer when empty is the point")]
-pub struct OpAttrs(Option<Box<Vec<Box<dyn AnyAttr>>>>);
+pub struct OpAttrs(Option<Box<List>>);
+
+/// Ops have few attrs; one of them is two allocations: the list, and the value.
+type List = SmallVec<[Box<dyn AnyAttr>; 2]>;
 
 impl OpAttrs {
     /// No attrs.
@@ -342,10 +366,9 @@ impl OpAttrs {
     /// Sets the value of type `T`.
     pub fn set<T: OpAttr>(&mut self, value: T) {
         let list = self.0.get_or_insert_default();
-        let boxed: Box<dyn AnyAttr> = Box::new(value);
-        match list.iter_mut().find(|a| (***a).as_any().is::<T>()) {
-            Some(slot) => *slot = boxed,
-            None => list.push(boxed),
+        match list.iter_mut().find_map(|a| (**a).as_any_mut().downcast_mut()) {
+            Some(slot) => *slot = value,
+            None => list.push(Box::new(value)),
         }
     }
 
@@ -504,6 +527,22 @@ mod tests {
         assert!(o.set("depth", Value::Bool(true)).is_err());
         assert!(o.set("nope", Value::Bool(true)).is_err());
         assert_eq!(o.depth, 7);
+    }
+
+    #[test]
+    fn a_list_is_checked_item_by_item_and_a_secret_is_not_shown() {
+        let (words, mut o) = (&Sample::SPECS[2], Sample::default());
+        let list = |items: &[Value]| Value::List(items.to_vec());
+        check_value(words, &list(&[])).unwrap();
+        check_value(words, &list(&[Value::Text("a, [b]".into())])).unwrap();
+        let wrong = list(&[Value::Text("hush".into()), Value::Int(7373)]);
+        for e in [check_value(words, &wrong).unwrap_err(), o.set("words", wrong).unwrap_err()] {
+            assert_eq!(e.kind(), ErrorKind::InvalidInput);
+            assert!(e.to_string().contains("`words`") && !e.to_string().contains("7373"), "{e}");
+            assert!(!e.to_string().contains("hush"), "{e}");
+        }
+        o.set("words", list(&[Value::Text("hush".into())])).unwrap();
+        assert!(!format!("{o:?}").contains("hush"), "{o:?}");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Range;
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 
 use crate::buffer::Piece;
 use crate::io::SocketOptions;
@@ -50,15 +50,35 @@ impl Arrived {
         self
     }
 
-    /// Takes the first datagram out, with its real length. `None`: none is left; ask no more, for an empty
-    /// datagram is one too.
+    /// The first datagram, which is also there where it is empty. Ask no more once `bytes` are used up.
+    pub fn first(&self) -> &[u8] {
+        self.bytes.get(..self.first_len()).unwrap_or_default()
+    }
+
+    /// Takes the first datagram out, with its real length. Ask no more once `bytes` are used up.
     pub fn split_first(&mut self) -> (Bytes, usize) {
-        let n = if self.segment == 0 { self.bytes.len() } else { self.segment.min(self.bytes.len()) };
-        let first = self.bytes.split_to(n);
+        let first = self.bytes.split_to(self.first_len());
+        let len = self.passed(first.len());
+        (first, len)
+    }
+
+    /// Passes over the first datagram; says its real length.
+    pub fn skip_first(&mut self) -> usize {
+        let n = self.first_len();
+        self.bytes.advance(n);
+        self.passed(n)
+    }
+
+    fn first_len(&self) -> usize {
+        if self.segment == 0 { self.bytes.len() } else { self.segment.min(self.bytes.len()) }
+    }
+
+    /// The real length of a datagram whose `n` bytes are gone.
+    fn passed(&mut self, n: usize) -> usize {
         // Only the last can be short of bytes.
         let len = if self.bytes.is_empty() { self.len } else { n };
         self.len -= len;
-        (first, len)
+        len
     }
 
     /// How many datagrams it holds; an empty one counts.
@@ -142,36 +162,65 @@ impl<'a> Outgoing<'a> {
         messages.flat_map(cut).skip(self.skip)
     }
 
+    // The rest is asked for each call that sends. What goes in great numbers is one message that is cut, or
+    // messages that are not; these are not counted from the front.
+
+    /// The message of this number, where messages are not cut.
+    #[inline]
+    fn message(&self, i: usize) -> Option<Range<usize>> {
+        let end = (*self.ends.get(i)?).min(self.total);
+        let start = i.checked_sub(1).and_then(|before| self.ends.get(before)).map_or(0, |end| *end);
+        Some(start.min(end)..end)
+    }
+
+    /// The `i`-th datagram that is left.
+    #[inline]
+    fn at(&self, i: usize) -> Option<Range<usize>> {
+        match (self.ends.is_empty(), self.segment) {
+            (true, 0) => (self.skip == 0 && i == 0).then_some(0..self.total),
+            (true, step) => {
+                let from = self.skip.saturating_add(i).saturating_mul(step);
+                // A message without bytes is a datagram, too.
+                (from < self.total || from == 0).then(|| from..self.total.min(from.saturating_add(step)))
+            }
+            (false, 0) => self.message(self.skip.saturating_add(i)),
+            _ => self.ranges().nth(i),
+        }
+    }
+
     /// How many datagrams are left.
     pub fn left(&self) -> usize {
-        if self.ends.is_empty() && self.segment == 0 { 1usize.saturating_sub(self.skip) } else { self.ranges().count() }
+        let all = match (self.ends.is_empty(), self.segment) {
+            (true, 0) => 1,
+            (true, step) => self.total.div_ceil(step).max(1),
+            (false, 0) => self.ends.len(),
+            _ => return self.ranges().count(),
+        };
+        all.saturating_sub(self.skip)
     }
 
     /// The end of the `n`-th datagram that is left, counted from 1, in bytes of all pieces.
     pub fn end_of(&self, n: usize) -> usize {
-        self.ranges().nth(n.saturating_sub(1)).map_or(self.total, |r| r.end)
+        self.at(n.saturating_sub(1)).map_or(self.total, |r| r.end)
     }
 
     /// The next datagrams that may go in one call, as one range with the length of each: all of one length
     /// but the last, which may be shorter, no more than `most` and no more bytes than fit a packet. A
     /// length of 0: it is one datagram.
     pub fn run(&self, most: usize) -> (Range<usize>, usize, usize) {
-        let mut ranges = self.ranges();
-        let first = ranges.next().unwrap_or(self.total..self.total);
-        let (each, mut run, mut count) = (first.len(), first, 1);
+        let first = self.at(0).unwrap_or(self.total..self.total);
+        let (each, most) = (first.len(), most.min(MAX_SEGMENTS));
         if each == 0 {
-            return (run, 0, 1);
+            return (first, 0, 1);
         }
-        for next in ranges.take(most.min(MAX_SEGMENTS).saturating_sub(1)) {
-            if next.is_empty() || next.len() > each || next.end - run.start > MAX_DATAGRAM {
-                break;
+        let (run, count) = match (self.ends.is_empty(), self.segment) {
+            (true, _) => {
+                let count = self.left().min(most).min(MAX_DATAGRAM / each).max(1);
+                (first.start..self.total.min(first.start.saturating_add(count.saturating_mul(each))), count)
             }
-            run.end = next.end;
-            count += 1;
-            if next.len() < each {
-                break;
-            }
-        }
+            (false, 0) => like(first, most, (self.skip.saturating_add(1)..).map_while(|i| self.message(i))),
+            _ => like(first, most, self.ranges().skip(1)),
+        };
         (run, if count == 1 { 0 } else { each }, count)
     }
 
@@ -185,6 +234,23 @@ impl<'a> Outgoing<'a> {
             Some(p.get(a..b).unwrap_or_default())
         })
     }
+}
+
+/// The first datagram and those behind it that may go with it, and how many they are.
+#[inline]
+fn like(first: Range<usize>, most: usize, rest: impl Iterator<Item = Range<usize>>) -> (Range<usize>, usize) {
+    let (each, mut run, mut count) = (first.len(), first, 1);
+    for next in rest.take(most.saturating_sub(1)) {
+        if next.is_empty() || next.len() > each || next.end - run.start > MAX_DATAGRAM {
+            break;
+        }
+        run.end = next.end;
+        count += 1;
+        if next.len() < each {
+            break;
+        }
+    }
+    (run, count)
 }
 
 /// How a datagram socket is made.
@@ -265,7 +331,11 @@ mod tests {
         assert_eq!((a.split_first(), a.split_first()), ((b"aa"[..].into(), 2), (b"bb"[..].into(), 2)));
         assert_eq!((a.split_first(), a.len), ((b"c"[..].into(), 1), 0));
         let mut cut = Arrived::one(Bytes::from_static(b"abc"), None).with_len(9);
-        assert_eq!(cut.split_first(), (b"abc"[..].into(), 9));
+        assert_eq!(cut.clone().split_first(), (b"abc"[..].into(), 9));
+        assert_eq!((cut.first().to_vec(), cut.skip_first(), cut.len), (b"abc".to_vec(), 9, 0));
+        let mut two = Arrived::one(Bytes::from_static(b"aab"), None).with_segment(2);
+        assert_eq!((two.first(), two.count()), (&b"aa"[..], 2));
+        assert_eq!((two.skip_first(), two.first().to_vec(), two.skip_first()), (2, b"b".to_vec(), 1));
         assert_eq!(Arrived::default().count(), 1);
     }
 
@@ -273,9 +343,13 @@ mod tests {
         #[test]
         fn every_byte_is_in_one_datagram_and_runs_cover_them(
             lens in proptest::collection::vec(0usize..2000, 0..40), segment in 0usize..700, most in 1usize..70,
+            cut in any::<bool>(), one in any::<bool>(),
         ) {
+            let segment = if cut { segment } else { 0 };
+            let total = lens.iter().sum();
+            let lens = if one { vec![total] } else { lens };
             let ends: Vec<usize> = lens.iter().scan(0, |at, n| { *at += n; Some(*at) }).collect();
-            let total = ends.last().copied().unwrap_or(0);
+            let ends = if one { vec![] } else { ends };
             let data: Vec<u8> = (0..total).map(|i| i as u8).collect();
             let (a, b) = data.split_at(total / 3);
             let pieces = [Piece::from(Bytes::copy_from_slice(a)), Piece::from(Bytes::copy_from_slice(b))];
@@ -287,6 +361,10 @@ mod tests {
                 if what.left() == 0 { break }
                 let (run, each, n) = what.run(most);
                 prop_assert!(n >= 1 && n <= what.left() && n <= most.min(MAX_SEGMENTS));
+                prop_assert_eq!(what.left(), what.ranges().count());
+                for i in 1..=what.left().min(3) {
+                    prop_assert_eq!(Some(what.end_of(i)), what.ranges().nth(i - 1).map(|r| r.end));
+                }
                 prop_assert_eq!(what.end_of(n), run.end);
                 let first: Vec<_> = what.ranges().take(n).map(|r| r.len()).collect();
                 prop_assert!(n == 1 || first[..n - 1].iter().all(|l| *l == each) && first[n - 1] <= each);

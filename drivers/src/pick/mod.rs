@@ -16,7 +16,10 @@
 //! or was never there, is opened with the command [`Reopen`]; the others go on meanwhile.
 //!
 //! # Limits
-//! What lies unread is at most `ahead` bytes a branch (of messages, one more) and 256 reads.
+//! What lies unread is at most `ahead` bytes a branch (of messages, one more) and 256 reads. Where a
+//! `pick` lies below another, the end of one of its branches is not told further up while those beside it
+//! go on: a read that has some bytes of that branch and waits for more waits until its deadline, or the end
+//! of all.
 //!
 //! # Contract notes
 //! All branches carry the same unit, no two the same label, and `default` is one of them: anything else

@@ -5,6 +5,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use xio_core::cx::LevelWaker;
@@ -25,6 +26,8 @@ const LOOKS: u8 = 2;
 pub(super) struct Hub {
     at: SocketAddr,
     options: Options,
+    /// How often something was put by: a link that has seen all of it need not look, nor lock what all links share.
+    puts: AtomicU64,
     state: Mutex<State>,
 }
 
@@ -50,11 +53,13 @@ pub(super) struct Link {
     hub: Arc<Hub>,
     /// As the system writes it.
     peer: SocketAddr,
+    /// `puts` when it last looked.
+    seen: u64,
 }
 
 impl Hub {
     pub(super) fn new(at: SocketAddr, options: Options) -> Arc<Self> {
-        Arc::new(Self { at, options, state: Mutex::default() })
+        Arc::new(Self { at, options, puts: AtomicU64::new(0), state: Mutex::default() })
     }
 
     /// The server begins: its socket, and how to reach its level.
@@ -108,6 +113,7 @@ impl Hub {
             } else {
                 peer.bytes += len;
                 peer.queue.push_back(came);
+                self.puts.fetch_add(1, Ordering::Release);
             }
             return;
         }
@@ -133,7 +139,8 @@ impl Hub {
     /// The link that waits longest, for an accept.
     pub(super) fn accept(self: &Arc<Self>) -> Option<Link> {
         let (peer, _) = self.state.lock().waiting.pop_front()?;
-        Some(Link { hub: self.clone(), peer })
+        // It has seen nothing: what made it may lie there.
+        Some(Link { hub: self.clone(), peer, seen: u64::MAX })
     }
 
     /// How many links wait to be accepted.
@@ -170,7 +177,11 @@ impl Link {
     }
 
     /// Takes what came for it elsewhere.
-    pub(super) fn take(&self) -> VecDeque<Arrived> {
+    pub(super) fn take(&mut self) -> VecDeque<Arrived> {
+        let puts = self.hub.puts.load(Ordering::Acquire);
+        if std::mem::replace(&mut self.seen, puts) == puts {
+            return VecDeque::new();
+        }
         let mut s = self.hub.state.lock();
         let Some(peer) = s.peers.get_mut(&canonical(self.peer)) else { return VecDeque::new() };
         peer.bytes = 0;

@@ -107,7 +107,7 @@ impl Datagrams {
             }
             op.attrs_mut().set(Peer(last.as_ref().map(|(_, c)| c.clone()).unwrap_or_default()));
         }
-        let batch = !op.attrs().is_empty() && op.attrs_mut().remove::<Segment>().is_some();
+        let batch = op.attrs().find::<Segment>().is_some();
         let whole = op.room() >= came.bytes.len();
         let fit = if whole { came.count() } else { op.room().checked_div(came.segment).unwrap_or(0) };
         if batch && fit > 1 {
@@ -122,11 +122,20 @@ impl Datagrams {
             op.put_chunk(&mut chunk);
             return op.finished();
         }
-        let (first, len) = came.split_first();
+        if batch {
+            let _ = op.attrs_mut().remove::<Segment>();
+        }
+        let (put, len) = if op.is_take() {
+            let (first, len) = came.split_first();
+            (op.put_chunk(&mut Chunk::from(first)), len)
+        } else {
+            // Copied into the reader's own memory; what it lies in needs no second owner for that.
+            (op.put(came.first()), came.skip_first())
+        };
         if came.bytes.is_empty() {
             self.queue.pop_front();
         }
-        if op.put_chunk(&mut Chunk::from(first)) < len {
+        if put < len {
             return op.failed(ErrorKind::Truncated { len });
         }
         op.finished()

@@ -16,6 +16,7 @@ mod explain;
 mod fmt;
 mod interrupt;
 mod listen;
+mod log;
 mod relay;
 mod render;
 mod sim;

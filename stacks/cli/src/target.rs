@@ -8,6 +8,7 @@ use clap::Args;
 use xio_stacks::{Contact, Endpoint, Registry, Stack, StackSpec};
 
 use crate::exit::{Failure, Outcome, failed, say};
+use crate::log;
 use crate::render::{Ui, diagnostics};
 use crate::words::bottoms;
 
@@ -24,6 +25,9 @@ pub(crate) struct TargetArgs {
     /// Where to; how it is written is up to the transport (`xio drivers tcp`)
     #[arg(allow_hyphen_values = true)]
     contact: Option<String>,
+    /// Log on stderr what passes each `trace` of the stack; where it has none, what passes its top
+    #[arg(long)]
+    trace: bool,
 }
 
 /// A bound stack and where to.
@@ -37,6 +41,13 @@ impl TargetArgs {
     /// Reads and binds both.
     pub(crate) fn bind(&self, ui: &Ui) -> Outcome<Target> {
         let mut target = endpoint(&self.spec, ui)?;
+        if self.trace {
+            log::begin();
+            if !target.stack.levels().any(|l| l.driver().info().name == log::DRIVER) {
+                // It gives what is below it, so it fits on top of anything.
+                target = endpoint(&format!("{}/{}", log::DRIVER, self.spec), ui)?;
+            }
+        }
         if let Some(text) = &self.contact {
             if !target.contact.is_none() {
                 return Err(two_contacts(&target.contact, text));

@@ -14,10 +14,10 @@
 //!
 //! # Tools
 //! For a driver's own tests, all usable alone: [`probe`] checks how ops pass between two levels;
-//! [`script`] is a bottom that answers as it is told, or as another did in a recorded run; [`jitter`]
+//! [`script`] is a bottom that answers as it is told, or as another did in a run that a [`trace`] recorded; [`jitter`]
 //! finishes late and cuts bytes up; [`hole`] answers nothing; [`nth_fault`] fails the n-th call of
 //! everything, for every n; [`canary`] finds what was not let go; [`budget`] counts memory and lets it
-//! run out; [`watchdog`] ends what would never end; [`child`] runs what may end its process; [`layout`] puts levels between levels; [`mod@bench`]
+//! run out; [`watchdog`] ends what would never end; [`child`] runs what may end its process; [`layout`] puts levels between levels; [`listener`] wants every line of the log; [`mod@bench`]
 //! holds the pair, the network and the clock.
 //!
 //! # Trust
@@ -39,6 +39,7 @@ pub mod hole;
 pub mod jitter;
 pub mod layout;
 pub mod ledger;
+pub mod listener;
 pub mod nop;
 pub mod nth_fault;
 pub mod probe;
@@ -47,6 +48,7 @@ pub mod rules;
 pub mod saboteur;
 pub mod script;
 pub mod subject;
+pub mod trace;
 pub mod voyage;
 pub mod watchdog;
 

@@ -37,6 +37,9 @@ pub struct Subject {
     real: bool,
 }
 
+/// What the kit calls the branches of a driver that has such.
+const BRANCHES: [&str; 2] = ["a", "b"];
+
 /// What the kit puts below.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Bed {
@@ -149,17 +152,32 @@ impl Subject {
             Bed::Stream => self.top.clone().over(stream()),
             Bed::Messages => self.top.clone().over(messages()),
             Bed::Datagrams => self.top.clone().over(beds::datagrams()),
-            Bed::Branches => self.top.clone().branch("a", stream()).branch("b", stream()),
-            Bed::MessageBranches => self.top.clone().branch("a", messages()).branch("b", messages()),
+            Bed::Branches => BRANCHES.into_iter().fold(self.top.clone(), |top, l| top.branch(l, stream())),
+            Bed::MessageBranches => BRANCHES.into_iter().fold(self.top.clone(), |top, l| top.branch(l, messages())),
         }
     }
 
-    /// The levels under test over another bottom; `None` where they have a transport of their own or
-    /// branches.
-    pub fn over(&self, bottom: LevelNode) -> Option<LevelNode> {
+    /// How many bottoms the kit puts below the levels under test, one a branch; none where they have transports
+    /// of their own.
+    pub fn bottoms(&self) -> usize {
         match self.bed {
-            Bed::Own | Bed::Branches | Bed::MessageBranches => None,
-            Bed::Stream | Bed::Messages | Bed::Datagrams => Some(self.top.clone().over(bottom)),
+            Bed::Own => 0,
+            Bed::Stream | Bed::Messages | Bed::Datagrams => 1,
+            Bed::Branches | Bed::MessageBranches => BRANCHES.len(),
+        }
+    }
+
+    /// The levels under test over other bottoms, in the order of their branches; `None` where there are not as
+    /// many as [`bottoms`](Self::bottoms).
+    pub fn over(&self, bottoms: impl IntoIterator<Item = LevelNode>) -> Option<LevelNode> {
+        let bottoms: Vec<_> = bottoms.into_iter().collect();
+        let top = self.top.clone();
+        match (bottoms.len() == self.bottoms(), self.bed) {
+            (false, _) | (_, Bed::Own) => None,
+            (true, Bed::Stream | Bed::Messages | Bed::Datagrams) => bottoms.into_iter().next().map(|b| top.over(b)),
+            (true, Bed::Branches | Bed::MessageBranches) => {
+                Some(BRANCHES.into_iter().zip(bottoms).fold(top, |top, (label, b)| top.branch(label, b)))
+            }
         }
     }
 

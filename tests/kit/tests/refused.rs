@@ -57,7 +57,7 @@ fn is_refused(subject: &Subject, cap: &str) -> bool {
         "unit=message" | "unit=datagram" | "reliable=false" | "ordered=false" => {
             !carries(subject, LevelNode::new(frame::driver()))
         }
-        "a transport of its own, or branches" => {
+        "a transport of its own" => {
             let bottom = stack.levels().last().expect("a level").driver().clone();
             Stack::new(LevelNode::new(bottom).over(LevelNode::new(tcp::driver()))).is_err()
         }

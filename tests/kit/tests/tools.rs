@@ -77,30 +77,6 @@ fn a_script_fails_what_it_is_to_fail() {
     played.finish().unwrap();
 }
 
-/// The far end of a run over a network of short transfers, then the same levels over a replay of what
-/// came up from that network.
-#[test]
-fn a_recorded_run_can_be_played_again() {
-    let bench = Bench::new("C1", Subject::transform(frame::driver()), Options::default()).unwrap();
-    let w = bench.stage(5).recorded().build().unwrap();
-    w.probes.keep_data();
-    let pair = w.pair().unwrap();
-    let messages: Vec<Vec<u8>> = (0..10u8).map(|i| vec![i; usize::from(i) * 100]).collect();
-    for m in &messages {
-        pair.near.write(m.clone()).then(|_| ());
-    }
-    for m in &messages {
-        assert_eq!(pair.far.read(room(2000)).wait().unwrap().buf, m[..]);
-    }
-    // Level 1 is the transport, below `frame`.
-    let script = Script::replay(Caps::stream(), &w.probes.events(), Side::Far, 1);
-    let (node, _) = script.build();
-    let (_sim, h) = open(framed(node));
-    for m in &messages {
-        assert_eq!(h.read(room(2000)).wait().unwrap().buf, m[..]);
-    }
-}
-
 #[test]
 fn a_probe_sees_what_passes_and_complains_of_nothing_in_a_sound_stack() {
     let probes = Probes::new(true);

@@ -2,8 +2,9 @@
 //! rounds of samples into a ratio.
 //!
 //! Holds: plain sockets ([`raw`]), the same with waits that can be ended ([`cancellable`]) and with a
-//! header before each message ([`framed`]), datagrams ([`datagrams`]), bare rings of memory ([`rings`]), bare virtual
-//! calls and tokio's levels ([`layers`]), Globus XIO as a child process ([`globus`]), CPU
+//! header before each message ([`framed`]), datagrams ([`datagrams`], [`floods`]), bare rings of memory ([`rings`]), bare
+//! virtual calls and tokio's levels ([`layers`]), as child processes Globus XIO ([`globus`]) and what is heavy to
+//! build ([`beside`]), CPU
 //! placement ([`placement`]), interleaved rounds ([`rounds`]) and a counting allocator
 //! ([`counting`]).
 //!
@@ -31,10 +32,13 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
+pub mod beside;
 pub mod buffer;
 pub mod cancellable;
+mod child;
 pub mod counting;
 pub mod datagrams;
+pub mod floods;
 pub mod framed;
 pub mod globus;
 pub mod layers;

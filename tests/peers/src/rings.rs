@@ -28,6 +28,16 @@ pub enum Wait {
     Sleep,
 }
 
+impl Wait {
+    /// The name in output and on command lines: `spin` or `sleep`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Spin => "spin",
+            Self::Sleep => "sleep",
+        }
+    }
+}
+
 /// What two CPUs do not share by accident.
 #[repr(align(128))]
 #[derive(Default)]

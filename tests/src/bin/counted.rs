@@ -6,14 +6,17 @@
 //! nothing else, and callgrind counts inside them.
 //!
 //! ```text
-//! counted void INTERCEPT LEVELS OPS         whole reads of 64 B over `void` through N `null` levels
+//! counted void INTERCEPT LEVELS OPS         whole reads of 64 B over `void` through N `null` levels; `trace`
+//!                                           for INTERCEPT: through that many of these
 //! counted fill|take SPEC SIZE BURST OPS     one thread: BURST writes, then as many reads, again and again
 //! counted pingpong SPEC SIZE OPS            two threads; every read waits
 //! counted stream SPEC SIZE OPS              two threads, one way
 //! counted window SPEC SIZE WINDOW OPS       the same; callbacks keep WINDOW writes outstanding
+//! counted flood HOW SIZE OPS                one thread: datagrams, 64 KB of them sent, then received
 //! ```
 //!
-//! `raw` for SPEC is plain blocking sockets.
+//! `raw` for SPEC is plain blocking sockets, or a bare ring asleep for `ring`. HOW is `one`, `many`, `segments`
+//! for plain sockets, else what [`Ours`] calls it.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
@@ -27,7 +30,11 @@ use xio_core::handle::MAX_OPS;
 use xio_core::{Engine, Error, Handle};
 use xio_peers::buffer::PageBuf;
 use xio_peers::counting;
+use xio_peers::floods::{self, How, Sink, Source};
 use xio_peers::pair::loopback_pair;
+use xio_peers::placement::Placement;
+use xio_peers::rings::{self, Wait};
+use xio_tests::floods::Ours;
 use xio_tests::{pair, pair_with, stack};
 
 #[global_allocator]
@@ -52,6 +59,12 @@ fn main() -> io::Result<()> {
             let (a, b) = pair(&engine, &stack(spec))?;
             bursts(&a, &b, kind == "take", number(size)?, number(burst)?, number(ops)?)?;
         }
+        ["pingpong", "ring", size, ops] => {
+            // It warms up with a tenth as many more.
+            let trips = number(ops)? * 10 / 11;
+            rings::pingpong(Placement::Unpinned, number(size)?, trips, 256 << 10, Wait::Sleep)?;
+        }
+        ["flood", how, size, ops] => flood(how, number(size)?, number(ops)?)?,
         ["pingpong", spec, size, ops] => trips(spec, number(size)?, number(ops)?)?,
         ["stream", "raw", size, ops] => {
             let (size, ops) = (number(size)?, number(ops)?);
@@ -78,7 +91,8 @@ fn number(text: &str) -> io::Result<usize> {
 }
 
 fn void(intercept: &str, levels: usize, ops: usize) -> Result<(), Error> {
-    let spec = format!("null(intercept={intercept})/").repeat(levels) + "void";
+    let level = if intercept == "trace" { "trace/".into() } else { format!("null(intercept={intercept})/") };
+    let spec = level.repeat(levels) + "void";
     let engine = Engine::builder().owner_driven().build()?;
     let handle = engine.open(&stack(&spec), ()).wait()?;
     let mut buf = PageBuf::new(64);
@@ -118,6 +132,50 @@ fn trips(spec: &str, size: usize, ops: usize) -> io::Result<()> {
         a.read_into(&mut buf).wait_for(size).wait()?;
     }
     Ok(server.join().map_err(lost)??)
+}
+
+fn flood(how: &str, size: usize, ops: usize) -> io::Result<()> {
+    let run = floods::run(size);
+    let plain = match how {
+        "one" => Some(How::One),
+        "many" => Some(How::Many),
+        "segments" => Some(How::Segments),
+        _ => None,
+    };
+    if let Some(how) = plain {
+        let (mut a, mut b) = floods::ends(size, how)?;
+        let each = match how {
+            How::One => 1,
+            How::Many => floods::BATCH,
+            How::Segments => run,
+        };
+        // Whole calls, no more under way than fit the receiver's buffer.
+        return batches(run.next_multiple_of(each), ops).try_for_each(|n| {
+            send_side(&mut a, n.div_ceil(each))?;
+            take_side(&mut b, n.next_multiple_of(each))
+        });
+    }
+    let ours = Ours::ALL.into_iter().find(|o| o.name() == how).ok_or(io::ErrorKind::InvalidInput)?;
+    let (mut a, mut b) = ours.ends(size)?;
+    let each = a.each();
+    batches(run, ops).try_for_each(|n| {
+        send_side(&mut a, n.div_ceil(each))?;
+        a.flush()?;
+        take_side(&mut b, n.next_multiple_of(each))
+    })
+}
+
+#[inline(never)]
+fn send_side(source: &mut impl Source, calls: usize) -> io::Result<()> {
+    (0..calls).try_for_each(|_| source.send())
+}
+
+#[inline(never)]
+fn take_side(sink: &mut impl Sink, mut left: usize) -> io::Result<()> {
+    while left > 0 {
+        left = left.saturating_sub(sink.take()?);
+    }
+    Ok(())
 }
 
 fn one_way(

@@ -6,11 +6,12 @@
 
 use std::fmt::Write as _;
 
+use xio_peers::beside::{BUILD, Beside};
 use xio_tests::outside::{Program, skip};
 use xio_tests::report;
 
 /// A case, its ops, and which ends are worth their instructions.
-const CASES: [(&str, usize, &[&str]); 19] = [
+const CASES: [(&str, usize, &[&str]); 30] = [
     ("void none 0", 300, &["read"]),
     ("void none 16", 300, &["read"]),
     ("void both 1", 300, &["read"]),
@@ -30,7 +31,21 @@ const CASES: [(&str, usize, &[&str]); 19] = [
     ("stream queue(early)/frame/tcp(nodelay) 64", 20_000, &[]),
     ("window queue/frame/tcp(nodelay) 64 256", 20_000, &[]),
     ("window queue/frame/tcp(nodelay) 4096 256", 5000, &[]),
+    ("flood one 64", 640, &["send", "take"]),
+    ("flood many 64", 6400, &["send", "take"]),
+    ("flood segments 64", 6400, &["send", "take"]),
+    ("flood udp 64", 640, &["send", "take"]),
+    ("flood udp(batch)+Segment 64", 6400, &["send", "take"]),
+    ("flood queue/udp(batch) 64", 6400, &["send", "take"]),
+    ("flood segments 1400", 1840, &["send", "take"]),
+    ("flood udp(batch)+Segment 1400", 1840, &["send", "take"]),
+    ("fill shm(buffer=256KiB) 64 1", 500, &["write", "read"]),
+    ("pingpong ring 64", 2200, &[]),
+    ("pingpong shm(buffer=256KiB) 64", 2000, &[]),
 ];
+
+/// The same of what is heavy to build.
+const BESIDE: [(&str, usize); 2] = [("count tokio 64", 640), ("count iceoryx2 64", 640)];
 
 fn main() -> std::io::Result<()> {
     let (program, commit) = (Program::beside()?, report::commit());
@@ -49,17 +64,32 @@ fn main() -> std::io::Result<()> {
                 None => skip(case, "valgrind"),
             }
         }
-        match program.calls(case, ops)? {
-            Some(c) => {
-                let _ = write!(line, ", \"syscalls\": {:.3}", c.all());
-                for (name, n) in &c.0 {
-                    let _ = write!(line, ", \"{name}\": {n:.3}");
-                }
-            }
-            None => skip(case, "strace"),
-        }
-        let _ = write!(line, ", \"allocs\": {:.3}", program.allocations(case, ops)?);
-        println!("{line}, \"commit\": \"{commit}\"}}");
+        rest(&program, case, ops, line, &commit)?;
     }
+    match Beside::found() {
+        Some(beside) => {
+            let program = Program::new(beside.path());
+            for (case, ops) in BESIDE {
+                rest(&program, case, ops, format!("{{\"case\": \"{case}\""), &commit)?;
+            }
+        }
+        None => println!("SKIP: tokio and iceoryx2, which {BUILD} builds"),
+    }
+    Ok(())
+}
+
+/// Ends a case's line with its system calls and allocations.
+fn rest(program: &Program, case: &str, ops: usize, mut line: String, commit: &str) -> std::io::Result<()> {
+    match program.calls(case, ops)? {
+        Some(c) => {
+            // Writing to a String cannot fail.
+            let _ = write!(line, ", \"syscalls\": {:.3}", c.all());
+            for (name, n) in &c.0 {
+                let _ = write!(line, ", \"{name}\": {n:.3}");
+            }
+        }
+        None => skip(case, "strace"),
+    }
+    println!("{line}, \"allocs\": {:.3}, \"commit\": \"{commit}\"}}", program.allocations(case, ops)?);
     Ok(())
 }

@@ -17,8 +17,8 @@ use super::model::{Brought, Model};
 use super::script::{Program, Read, Step, Who};
 use super::tree::Tree;
 
-/// Real time that a run may take.
-const LONG: Duration = Duration::from_secs(5);
+/// Real time that one wait may take: far above that of a close whose peer reads nothing (`CLOSE_TIME`).
+const LONG: Duration = Duration::from_secs(60);
 /// Ops that [`Step::Cancel`] can reach.
 const LAST: usize = 4;
 

@@ -53,7 +53,7 @@ enum Node {
 }
 
 /// What may stand over a leaf or a pick.
-pub(crate) const LEVELS: [&str; 12] = [
+pub(crate) const LEVELS: [&str; 13] = [
     "null",
     "null(intercept=none)",
     "null(gate)",
@@ -63,6 +63,7 @@ pub(crate) const LEVELS: [&str; 12] = [
     "queue(early, batch=64B, linger=1ms)",
     "frame",
     "frame(header=8)",
+    "trace(time)",
     "rate(limit=10MB/s)",
     "fault(delay=[1us, 90us])",
     "fault(short_read=0.5, short_write=0.5)",

@@ -19,6 +19,7 @@ pub(crate) const STACKS: &[&str] = &[
     "queue/frame/tcp",
     "queue(early)/frame/tcp",
     "queue(early, batch=100B)/tcp",
+    "trace/frame/trace(id=wire)/tcp",
     "rate(limit=100kB/s)/tcp",
     "rate(limit=100kB/s)/frame/tcp",
     "fault(delay=[1us, 90us])/frame/tcp",

@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 use crate::buffer::Chunk;
 use crate::cx::Event;
 use crate::driver::OpKind;
+use crate::engine::queues::Lazy;
 use crate::engine::recall::{Leftover, Links};
 use crate::engine::shared::Shared;
 use crate::error::{Error, ErrorKind, Place};
@@ -22,7 +23,7 @@ use crate::plan::{Plan, USER};
 use crate::reactor::Bell;
 use crate::stack::Stack;
 use crate::stats::Counts;
-use crate::sync::{Arc, Mutex, MutexGuard, planted, thread_local};
+use crate::sync::{Arc, Mutex, MutexGuard, planted};
 use crate::time::Time;
 
 /// Where an op goes on when it runs again.
@@ -290,89 +291,6 @@ pub(crate) struct Inner {
     pub(crate) rare: Option<Box<Rare>>,
 }
 
-/// What is queued for a handle; nothing most of the time.
-#[derive(Default)]
-pub(crate) struct Queues {
-    /// What a level asked for in the call under way.
-    pub(crate) posts: Vec<Task>,
-    pub(crate) runq: VecDeque<Task>,
-    /// Ops whose requests are to be tried.
-    pub(crate) ios: VecDeque<OpId>,
-    pub(crate) gates: VecDeque<(u8, OpKind, OpId)>,
-    pub(crate) barriers: Vec<OpId>,
-    pub(crate) signals: SmallVec<[Signal; 1]>,
-    pub(crate) calls: VecDeque<AnyCell>,
-    /// Dropped once the lock is free.
-    pub(crate) garbage: Vec<Box<dyn Level>>,
-    /// Ops that wait to be admitted, by direction.
-    pub(crate) waiting: [VecDeque<OpId>; 2],
-}
-
-impl Queues {
-    fn is_empty(&self) -> bool {
-        self.posts.is_empty()
-            && self.runq.is_empty()
-            && self.ios.is_empty()
-            && self.gates.is_empty()
-            && self.barriers.is_empty()
-            && self.signals.is_empty()
-            && self.calls.is_empty()
-            && self.garbage.is_empty()
-            && self.waiting.iter().all(VecDeque::is_empty)
-    }
-}
-
-/// The queues of a handle, borrowed from its thread's stock while they hold something, so that an
-/// idle handle has none.
-#[derive(Default)]
-pub(crate) struct Lazy(Option<Box<Queues>>);
-
-/// Empty queues that a thread keeps.
-const QUEUES_KEPT: usize = 16;
-
-thread_local! {
-    #[allow(clippy::vec_box, reason = "the boxes move between the stock and handles")]
-    static STOCK: std::cell::RefCell<Vec<Box<Queues>>> = const { std::cell::RefCell::new(Vec::new()) };
-}
-
-impl Lazy {
-    #[inline]
-    pub(crate) fn get(&self) -> Option<&Queues> {
-        self.0.as_deref()
-    }
-
-    #[inline]
-    pub(crate) fn get_mut(&mut self) -> Option<&mut Queues> {
-        self.0.as_deref_mut()
-    }
-
-    #[inline]
-    pub(crate) fn make(&mut self) -> &mut Queues {
-        self.0.get_or_insert_with(|| STOCK.try_with(|s| s.borrow_mut().pop()).ok().flatten().unwrap_or_default())
-    }
-
-    /// Gives the queues back if they are empty.
-    #[inline]
-    pub(crate) fn settle(&mut self) {
-        if self.0.is_some() {
-            self.give_back();
-        }
-    }
-
-    fn give_back(&mut self) {
-        if self.0.as_ref().is_some_and(|q| q.is_empty())
-            && let Some(q) = self.0.take()
-        {
-            let _ = STOCK.try_with(|s| {
-                let mut s = s.borrow_mut();
-                if s.len() < QUEUES_KEPT {
-                    s.push(q);
-                }
-            });
-        }
-    }
-}
-
 pub(crate) struct Tree {
     pub(crate) levels: Vec<Box<dyn Level>>,
     pub(crate) plan: Arc<Plan>,
@@ -508,28 +426,6 @@ impl Inner {
         id
     }
 
-    /// Counts an op that is put away in the gates it has come through.
-    pub(crate) fn hold_gates(&mut self, plan: &Plan, id: OpId, kind: OpKind, at: u8, origin: u8) {
-        let kp = plan.kind(kind);
-        if !kp.any_gate {
-            return;
-        }
-        let Some(entry) = self.entry(id) else { return };
-        if entry.gated != 0 {
-            return;
-        }
-        let waits_at = matches!(entry.state, State::Gate(n) if n == at);
-        let side = usize::from(kind == OpKind::Write);
-        let mut n = if waits_at { plan.parent(at) } else { at };
-        entry.gated = n;
-        while n > origin {
-            if kp.gate[usize::from(n)] {
-                self.nodes[usize::from(n)].busy[side] += 1;
-            }
-            n = plan.parent(n);
-        }
-    }
-
     /// Takes a parked op out, to run it. It no longer counts in any gate; the loop is about to move
     /// it, and nobody else runs before it is put away again.
     pub(crate) fn take(&mut self, plan: &Plan, id: OpId) -> Option<AnyCell> {
@@ -537,79 +433,6 @@ impl Inner {
         let cell = entry.cell.take()?;
         self.release_gates(plan, id);
         Some(cell)
-    }
-
-    pub(crate) fn release_gates(&mut self, plan: &Plan, id: OpId) {
-        let Some(entry) = self.entry(id) else { return };
-        let mut n = std::mem::take(&mut entry.gated);
-        let (kind, origin) = (entry.kind, entry.origin);
-        let kp = plan.kind(kind);
-        let side = usize::from(kind == OpKind::Write);
-        while n > origin {
-            if kp.gate[usize::from(n)] {
-                let busy = &mut self.nodes[usize::from(n)].busy[side];
-                *busy = busy.saturating_sub(1);
-            }
-            n = plan.parent(n);
-        }
-    }
-
-    /// Whether an op must wait before it enters this level.
-    #[inline]
-    pub(crate) fn gate_shut(&mut self, plan: &Plan, kind: OpKind, node: u8, mine: OpId) -> bool {
-        let side = usize::from(kind == OpKind::Write);
-        self.nodes[usize::from(node)].busy[side] > 0
-            || (self.is_tried(plan, side, node) && !planted("a gate sees no try"))
-            || (self.q.get().is_some_and(|q| !q.gates.is_empty()) && !self.is_next(kind, node, mine))
-    }
-
-    /// Whether a read or write that is tried has come through this level.
-    #[inline]
-    fn is_tried(&self, plan: &Plan, side: usize, node: u8) -> bool {
-        let at = self.tries[side].at;
-        at != USER && plan.within(at, node)
-    }
-
-    /// Whether nobody else stands at the gate before `mine`, which goes through then.
-    #[cold]
-    fn is_next(&mut self, kind: OpKind, node: u8, mine: OpId) -> bool {
-        let gates = &mut self.q.make().gates;
-        match gates.iter().position(|(n, k, _)| *n == node && *k == kind) {
-            Some(i) if gates[i].2 == mine => gates.remove(i).is_some(),
-            Some(_) => false,
-            None => true,
-        }
-    }
-
-    /// An op goes through no gate any more: whoever stood behind it is first.
-    #[cold]
-    pub(crate) fn leave_gate(&mut self, id: OpId) {
-        if let Some(q) = self.q.get_mut() {
-            q.gates.retain(|(_, _, i)| *i != id);
-        }
-    }
-
-    /// Has the first waiter of each open gate run. It keeps its place until it is through, so that
-    /// nobody gets in before it.
-    pub(crate) fn open_gates(&mut self, plan: &Plan) {
-        if self.q.get().is_none_or(|q| q.gates.is_empty()) || planted("a gate that opens lets nobody in") {
-            return;
-        }
-        let mut seen: SmallVec<[(u8, OpKind); 4]> = SmallVec::new();
-        let mut i = 0;
-        while let Some((node, kind, id)) = self.q.get().and_then(|q| q.gates.get(i).copied()) {
-            i += 1;
-            let side = usize::from(kind == OpKind::Write);
-            let shut = self.nodes[usize::from(node)].busy[side] > 0 || self.is_tried(plan, side, node);
-            if shut || seen.contains(&(node, kind)) {
-                continue;
-            }
-            seen.push((node, kind));
-            if let Some(e) = self.entry(id).filter(|e| matches!(e.state, State::Gate(_))) {
-                e.state = State::Ready(Step::Enter(node));
-                self.q.make().runq.push_back(Task::Op(id));
-            }
-        }
     }
 
     /// Frees an op's number and tells closes that wait.

@@ -1,6 +1,7 @@
-//! The engine: what a program holds, and the rooms behind it. `core` is one handle, `walk` the loop,
-//! `run` what its verdicts lead to, `out` what becomes of requests, `limit` how much may be outstanding, `stop` how ops end before
-//! their time, `recall` who gets what came for an owner who had gone, `pump` what happens outside the lock, `post` the ways in and out
+//! The engine: what a program holds, and the rooms behind it. `core` is one handle, `queues` what waits in
+//! it, `gates` who goes first through a level, `walk` the loop, `run` what its verdicts lead to, `out` what
+//! becomes of requests, `limit` how much may be outstanding, `stop` how ops end before their time, `recall` who
+//! gets what came for an owner who had gone, `pump` what happens outside the lock, `post` the ways in and out
 //! of it, `submit` how users' ops begin and end.
 
 pub(crate) mod block;
@@ -8,11 +9,13 @@ pub(crate) mod cells;
 pub(crate) mod core;
 pub(crate) mod end;
 pub(crate) mod future;
+pub(crate) mod gates;
 pub(crate) mod limit;
 pub(crate) mod out;
 pub(crate) mod pool;
 pub(crate) mod post;
 pub(crate) mod pump;
+pub(crate) mod queues;
 pub(crate) mod recall;
 pub(crate) mod run;
 pub(crate) mod shared;
@@ -203,7 +206,7 @@ impl Engine {
                     ops: slab::Slab::with_capacity(1),
                     generation: 0,
                     came: 0,
-                    q: core::Lazy::default(),
+                    q: queues::Lazy::default(),
                     nodes: smallvec::smallvec![NodeState::default(); count + 1],
                     status: Status::Opening,
                     poisoned: None,

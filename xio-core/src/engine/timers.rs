@@ -80,10 +80,14 @@ impl Timers {
         Time::from_nanos(self.first.load(Ordering::SeqCst))
     }
 
-    /// Whether a timer was set that the sleeping reactor does not know of.
+    /// Whether a timer was set that the sleeping reactor does not know of. Whoever hears so wakes it: one does,
+    /// and the others, of whom there may be one an op until the sleeper gets a CPU, make no system call. What
+    /// they set meanwhile it finds when it looks, before it sleeps again.
     pub(crate) fn must_wake(&self) -> bool {
-        self.first.load(Ordering::SeqCst) < self.sleeping_until.load(Ordering::SeqCst)
+        let until = self.sleeping_until.load(Ordering::SeqCst);
+        self.first.load(Ordering::SeqCst) < until
             && !planted("a new timer wakes nobody")
+            && self.sleeping_until.compare_exchange(until, 0, Ordering::SeqCst, Ordering::SeqCst).is_ok()
     }
 
     /// Takes one timer that is due.

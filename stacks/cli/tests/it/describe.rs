@@ -15,7 +15,10 @@ fn json(args: &[&str], code: i32) -> Value {
 fn drivers_are_listed_and_described() {
     let all: Vec<Value> = run(&["drivers", "--json"]).out.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
     let names: Vec<_> = all.iter().map(|d| d["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["fault", "file", "frame", "loop", "null", "pick", "queue", "rate", "shm", "tcp", "udp", "void"]);
+    assert_eq!(
+        names,
+        ["fault", "file", "frame", "loop", "null", "pick", "queue", "rate", "shm", "tcp", "trace", "udp", "void"]
+    );
     for name in names {
         let one = json(&["drivers", name, "--json"], 0);
         assert!(all.contains(&one), "{name}");
@@ -40,6 +43,7 @@ fn drivers_are_listed_and_described() {
             "as below",
             "stream, message",
             "stream",
+            "as below",
             "datagram",
             "stream, message"
         ]

@@ -28,7 +28,7 @@ fn an_unknown_driver_is_drawn() {
     1 | quene/frame/tcp
       | ^^^^^ did you mean `queue`?
       |
-      = help: there are `fault`, `file`, `frame`, `loop`, `null`, `pick`, `queue`, `rate`, `shm`, `tcp`, `udp`, `void`
+      = help: there are `fault`, `file`, `frame`, `loop`, `null`, `pick`, `queue`, `rate`, `shm`, `tcp`, `trace`, `udp`, `void`
     ");
 }
 
@@ -68,7 +68,7 @@ fn bad_usage_is_one_line() {
     assert_snapshot!(line(&["chek"], 2), @"error: unrecognized subcommand 'chek'; a similar subcommand exists: 'check'; try `xio --help`");
     assert_snapshot!(line(&["check"], 2), @"error: the following required arguments were not provided: <SPEC>; try `xio check --help`");
     assert_snapshot!(line(&["cat", "tcp @ a:1", "b:2"], 2), @"error: two contacts: `a:1` in the endpoint and `b:2` behind it; leave one of them out");
-    assert_snapshot!(line(&["drivers", "quue"], 2), @"error: no driver `quue`; did you mean `queue`? there are `fault`, `file`, `frame`, `loop`, `null`, `pick`, `queue`, `rate`, `shm`, `tcp`, `udp`, `void`");
+    assert_snapshot!(line(&["drivers", "quue"], 2), @"error: no driver `quue`; did you mean `queue`? there are `fault`, `file`, `frame`, `loop`, `null`, `pick`, `queue`, `rate`, `shm`, `tcp`, `trace`, `udp`, `void`");
     assert_snapshot!(line(&["bench", "void", "--mode", "pingpong"], 2), @"error: nothing comes back from `void`; it is measured with --mode op");
     assert_snapshot!(line(&["bench", "tcp", "--mode", "stream", "--outstanding", "4"], 2), @"error: a blocking caller has one op under way; --outstanding needs --api callback or async");
     assert_snapshot!(line(&["bench", "tcp", "--mode", "stream", "--size", "64k"], 2), @"error: invalid value '64k' for '--size <SIZES>': wants a size, found `64k`: write `64KiB` (1024s) or `64kB` (1000s); try `xio bench --help`");

@@ -1,6 +1,6 @@
 //! `cat` and `listen` between two processes, and with socat as the other end.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -173,9 +173,8 @@ fn a_reset_is_an_error() {
 fn events_and_stats_are_json() {
     let mut l =
         Kept(xio(&["listen", "frame/tcp", "127.0.0.1:0", "--sink", "--once", "--json", "--stats"]).spawn().unwrap());
-    let out = std::io::BufReader::new(l.0.stdout.take().unwrap());
-    let mut lines =
-        std::io::BufRead::lines(out).map(|l| serde_json::from_str::<serde_json::Value>(&l.unwrap()).unwrap());
+    let out = BufReader::new(l.0.stdout.take().unwrap());
+    let mut lines = BufRead::lines(out).map(|l| serde_json::from_str::<serde_json::Value>(&l.unwrap()).unwrap());
     let listening = lines.next().unwrap();
     assert_eq!(listening["event"], "listening");
     let contact = listening["contact"].as_str().unwrap();
@@ -231,5 +230,42 @@ fn cat_connects_to_socat() {
         }
         assert_eq!((cat.status.code(), sha256(&cat.stdout)), (Some(0), sha256(&data)));
         return;
+    }
+}
+
+#[test]
+fn what_passes_is_logged_on_stderr_where_it_is_asked_for() {
+    // Without a `trace` in the stack one is put on top; a stack that has one says what it sees.
+    for (stack, top, first) in
+        [("frame/tcp", "trace 1", "asked=5"), ("frame/trace(id=wire, on=[write])/tcp", "wire 1", "asked=9")]
+    {
+        let l = Listener::start(&["listen", "frame/tcp", "127.0.0.1:0", "--once"], Stdio::null());
+        let cat: Ran = feed(&mut xio(&["cat", stack, &l.contact, "--trace"]), b"12345").into();
+        let (status, out, _) = l.end();
+        assert_eq!((cat.code, status.code(), out.as_slice()), (Some(0), Some(0), &b"12345"[..]), "{}", cat.err);
+        // A time, and then the line.
+        let lines: Vec<_> = cat.err.lines().map(|l| l.split_once("s ").expect(l).1).collect();
+        let has = |text: &str| lines.iter().any(|l| l.starts_with(&format!("{top} {text}")) && l.ends_with(first));
+        assert!(has("down write op=") && lines.iter().all(|l| l.starts_with(top)), "{}", cat.err);
+        assert_eq!(lines.iter().any(|l| l.starts_with("trace 1 down open op=1 contact=")), stack == "frame/tcp");
+        assert!(!cat.err.contains("12345"), "{}", cat.err);
+    }
+    let mut l = Kept(xio(&["listen", "tcp", "127.0.0.1:0", "--once", "--echo", "--trace"]).spawn().unwrap());
+    let (mut stderr, mut err) = (BufReader::new(l.0.stderr.take().unwrap()), String::new());
+    let contact = loop {
+        let begin = err.len();
+        assert!(stderr.read_line(&mut err).unwrap() > 0, "{err}");
+        if let Some(contact) = err[begin..].trim().strip_prefix("listening on ") {
+            break contact.to_owned();
+        }
+    };
+    let cat: Ran = feed(&mut xio(&["cat", "tcp", &contact]), b"12345").into();
+    assert_eq!((cat.code, cat.out.as_str(), cat.err.as_str()), (Some(0), "12345", ""));
+    stderr.read_to_string(&mut err).unwrap();
+    assert_eq!(l.end().code(), Some(0), "{err}");
+    for text in
+        ["trace 1 up accept op=", "trace 2 down open op=1 contact=", " passive=true\n", "trace 2 down write op="]
+    {
+        assert!(err.contains(text), "{text}: {err}");
     }
 }

@@ -33,7 +33,7 @@ fn signals_end_a_cat_that_waits() {
         let start = Instant::now();
         cat.signal(name);
         assert_eq!(cat.end().code(), Some(code));
-        assert!(start.elapsed() < Duration::from_secs(1));
+        assert!(start.elapsed() < Duration::from_secs(4));
         // An abort is a reset or an end, whichever the transport does.
         let _ = peer.read(&mut [0]);
         let mut err = String::new();

@@ -1,12 +1,9 @@
-//! The level of a probe. Invariant: it passes every op as it is; with data kept it takes the bytes of a
-//! read out and puts the same back.
+//! The level of a probe. Invariant: it passes every op as it is.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use xio_core::attr::Attr;
-use xio_core::buffer::Chunk;
 use xio_core::caps::{Branch, Caps, Needs, Unit};
 use xio_core::driver::{Info, Intercepts, OpKind, Role, Shape};
 use xio_core::op::{Accept, Close, Flush, Kind, Listen, Open, Read, Ready, Shutdown, Write};
@@ -173,18 +170,6 @@ impl Probe {
     }
 
     fn note<K: Kind>(&self, op: &Op<'_, K>, up: bool, number: u64, error: Option<ErrorKind>, bytes: usize) {
-        self.note_data(op, up, number, error, bytes, None);
-    }
-
-    fn note_data<K: Kind>(
-        &self,
-        op: &Op<'_, K>,
-        up: bool,
-        number: u64,
-        error: Option<ErrorKind>,
-        bytes: usize,
-        data: Option<Bytes>,
-    ) {
         let mut seen = self.probes.lock();
         let counts = if up { &mut seen.up } else { &mut seen.down };
         counts[K::KIND as usize] += 1;
@@ -199,7 +184,6 @@ impl Probe {
                 mark,
                 error,
                 bytes,
-                data,
             });
         }
     }
@@ -332,12 +316,7 @@ impl Level for Probe {
         if let Some((number, was)) = self.up(cx, &mut op) {
             let n = self.check_read(&op, number, &was);
             let error = op.error().map(Error::kind);
-            let data = self.probes.lock().keep_data.then(|| {
-                let data = op.take_back(n);
-                op.put_chunk(&mut Chunk::from(data.clone()));
-                data
-            });
-            self.note_data(&op, true, number, error, n, data);
+            self.note(&op, true, number, error, n);
         }
         op.finished()
     }

@@ -6,7 +6,6 @@ mod level;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::Bytes;
 use xio_core::attr::OpAttr;
 use xio_core::driver::OpKind;
 use xio_core::{ErrorKind, LevelNode};
@@ -55,8 +54,6 @@ pub struct Event {
     /// Going down: the room of a read, the bytes of a write, the number of a close's mode. Coming up:
     /// the bytes that moved.
     pub bytes: usize,
-    /// The bytes that a read came up with, where they are kept.
-    pub data: Option<Bytes>,
 }
 
 /// A rule that was seen broken.
@@ -76,7 +73,6 @@ pub struct Probes(Arc<Mutex<Seen>>);
 #[derive(Default)]
 struct Seen {
     record: bool,
-    keep_data: bool,
     /// Ops may be killed: an engine stops, a level panics, a close is forced.
     may_kill: bool,
     events: Vec<Event>,
@@ -89,11 +85,6 @@ impl Probes {
     /// Probes that have seen nothing; with `record` they keep every event.
     pub fn new(record: bool) -> Self {
         Self(Arc::new(Mutex::new(Seen { record, ..Seen::default() })))
-    }
-
-    /// Keeps what reads bring as well.
-    pub fn keep_data(&self) {
-        self.lock().keep_data = true;
     }
 
     /// A probe over `below`, which is level `above` of its stack.

@@ -1,9 +1,10 @@
-//! Group H: what comes from below, hostile or coded by a peer. The bottom is a script here. Invariant:
-//! the bytes are the same for equal seeds.
+//! Group H: what comes from below, hostile or coded by a peer. The bottom is a script here, or one for each
+//! branch. Invariant: the bytes are the same for equal seeds.
 
 use std::time::Duration;
 
 use xio_core::caps::{Caps, Unit};
+use xio_core::driver::OpKind;
 use xio_core::{ErrorKind, Handle};
 
 use super::data::{read_bytes, read_unit, same};
@@ -19,8 +20,8 @@ const WRITES: usize = 2000;
 
 /// What the subject stands over in the other rules, as a script can be it.
 fn bottom(bench: &Bench) -> Checked<Caps> {
-    if bench.subject().over(Script::new(Caps::stream()).build().0).is_none() {
-        return Err(Stop::not_applicable("a transport of its own, or branches"));
+    if bench.subject().bottoms() == 0 {
+        return Err(Stop::not_applicable("a transport of its own"));
     }
     let stack = bind(bench.subject().root())?;
     let below = stack.levels().find(|l| l.above() == Some(0)).map(|l| l.caps().unit);
@@ -31,10 +32,19 @@ fn bottom(bench: &Bench) -> Checked<Caps> {
     }
 }
 
-/// Runs `f` with the subject open over a script.
-fn over(bench: &Bench, seed: u64, script: Script, f: impl FnOnce(&World, &Handle, &Played) -> Checked) -> Checked {
-    let (node, played) = script.build();
-    let root = bench.subject().over(node).ok_or_else(|| Stop::not_applicable("a transport of its own"))?;
+/// What goes over the wire of each branch, in order. A message below is an item; of a stream there is one item
+/// a branch.
+type Wire = Vec<(usize, Vec<u8>)>;
+
+/// Runs `f` with the subject open over these scripts, one a branch.
+fn over(
+    bench: &Bench,
+    seed: u64,
+    scripts: Vec<Script>,
+    f: impl FnOnce(&World, &Handle, &[Played]) -> Checked,
+) -> Checked {
+    let (nodes, played): (Vec<_>, Vec<_>) = scripts.into_iter().map(Script::build).unzip();
+    let root = bench.subject().over(nodes).ok_or_else(|| Stop::not_applicable("a transport of its own"))?;
     let world = bench.stage(seed).root(root).build()?;
     let mut f = Some(f);
     world.run_rule(&mut |w| {
@@ -43,56 +53,61 @@ fn over(bench: &Bench, seed: u64, script: Script, f: impl FnOnce(&World, &Handle
     })
 }
 
-/// A script that takes whatever is written.
-fn takes_writes(below: &Caps) -> Script {
-    (0..WRITES).fold(Script::new(below.clone()), |s, _| s.writes_all())
+/// A script for each branch that takes whatever is written.
+fn takes_writes(bench: &Bench, below: &Caps) -> Vec<Script> {
+    let one = || (0..WRITES).fold(Script::new(below.clone()), |s, _| s.writes_all());
+    (0..bench.subject().bottoms()).map(|_| one()).collect()
 }
 
-/// What a peer would send for these units: one item a message below, or one for all of a stream.
-fn encode(bench: &Bench, seed: u64, below: &Caps, units: &[Vec<u8>]) -> Checked<Vec<Vec<u8>>> {
+/// What a peer would send for these units.
+fn encode(bench: &Bench, seed: u64, below: &Caps, units: &[Vec<u8>]) -> Checked<Wire> {
     let one = |units: &[Vec<u8>]| {
-        let script = takes_writes(below);
-        let mut wire = Vec::new();
-        over(bench, seed, script, |_, h, played| {
+        let scripts = takes_writes(bench, below);
+        let mut wire = Wire::new();
+        over(bench, seed, scripts, |_, h, played| {
             for unit in units {
                 h.write(unit.clone()).deadline(LONG).wait()?;
             }
             h.flush().deadline(LONG).wait()?;
-            wire = played.written();
+            wire = played.iter().map(Played::written).enumerate().filter(|(_, w)| !w.is_empty()).collect();
             Ok(())
         })?;
         Ok(wire)
     };
     if below.unit == Unit::Stream {
-        return Ok(vec![one(units)?]);
+        return one(units);
     }
-    units.iter().map(|u| one(std::slice::from_ref(u))).collect()
+    Ok(units.iter().map(|u| one(std::slice::from_ref(u))).collect::<Checked<Vec<_>>>()?.concat())
 }
 
-/// A script that sends these items; those of a stream in parts.
-fn sends(below: &Caps, wire: &[Vec<u8>], dice: &mut Dice) -> Script {
-    let mut script = takes_writes(below);
-    for item in wire {
+/// Scripts that send these items; those of a stream in parts.
+fn sends(bench: &Bench, below: &Caps, wire: &Wire, dice: &mut Dice) -> Vec<Script> {
+    let mut scripts = takes_writes(bench, below);
+    for (branch, item) in wire {
+        let mut add = |bytes: Vec<u8>| {
+            let script = std::mem::replace(&mut scripts[*branch], Script::new(below.clone()));
+            scripts[*branch] = script.read(bytes);
+        };
         if below.unit != Unit::Stream {
-            script = script.read(item.clone());
+            add(item.clone());
             continue;
         }
         let mut rest = &item[..];
         while !rest.is_empty() {
             let (part, more) = rest.split_at(dice.between(1, 200).min(rest.len()));
-            script = script.read(part.to_vec());
+            add(part.to_vec());
             rest = more;
         }
     }
-    script
+    scripts
 }
 
 /// What these items decode to: units, or one of all bytes.
-fn decode(bench: &Bench, seed: u64, below: &Caps, wire: &[Vec<u8>], want: &[Vec<u8>]) -> Checked<Vec<Vec<u8>>> {
+fn decode(bench: &Bench, seed: u64, below: &Caps, wire: &Wire, want: &[Vec<u8>]) -> Checked<Vec<Vec<u8>>> {
     let mut dice = Dice::new(seed);
-    let script = sends(below, wire, &mut dice);
+    let scripts = sends(bench, below, wire, &mut dice);
     let mut got = Vec::new();
-    over(bench, seed, script, |w, h, _| {
+    over(bench, seed, scripts, |w, h, _| {
         if !w.caps().unit.has_borders() {
             got = vec![read_bytes(h, want.iter().map(Vec::len).sum(), 500, &mut dice)?];
             return Ok(());
@@ -118,30 +133,32 @@ pub fn h6(bench: &mut Bench) -> Checked {
     for seed in bench.seeds() {
         let mut dice = Dice::new(seed);
         let wire = encode(bench, seed, &below, &samples(seed))?;
-        for i in 0..24 {
-            let hostile = hostile(i, &wire, &mut dice);
-            let mut script = sends(&below, &hostile, &mut dice);
-            for _ in 0..8 {
-                script = script.fails(xio_core::driver::OpKind::Read, ErrorKind::Eof);
-            }
-            over(bench, seed, script, |_, h, _| survives(bench, h))
-                .map_err(|s| s.at(format_args!("seed {seed}, input {i}")))?;
+        for i in 0..24 * bench.subject().bottoms() {
+            let (i, branch) = (i % 24, i / 24);
+            let hostile = hostile(i, branch, &wire, &mut dice);
+            let mut scripts = sends(bench, &below, &hostile, &mut dice);
+            // Of the others nothing comes, and no end: what is read is of this branch.
+            let script = std::mem::replace(&mut scripts[branch], Script::new(below.clone()));
+            scripts[branch] = (0..8).fold(script, |s, _| s.fails(OpKind::Read, ErrorKind::Eof));
+            over(bench, seed, scripts, |_, h, _| survives(bench, h))
+                .map_err(|s| s.at(format_args!("seed {seed}, input {i}, branch {branch}")))?;
         }
     }
     Ok(())
 }
 
-/// Bytes of no good peer: noise, all alike, or good ones with some changed.
-fn hostile(i: usize, wire: &[Vec<u8>], dice: &mut Dice) -> Vec<Vec<u8>> {
+/// Bytes of no good peer, all on one branch: noise, all alike, or good ones with some changed.
+fn hostile(i: usize, branch: usize, wire: &Wire, dice: &mut Dice) -> Wire {
     let mut noise = |n: usize| -> Vec<u8> { (0..n).map(|_| dice.roll().to_le_bytes()[0]).collect() };
-    match i {
+    let good = || wire.iter().map(|(_, item)| item.clone()).collect::<Vec<_>>();
+    let items = match i {
         0 => vec![vec![0; 300]],
         // What follows is good, and comes too late.
-        1 => [vec![vec![0xFF; 300]], wire.to_vec()].concat(),
+        1 => [vec![vec![0xFF; 300]], good()].concat(),
         2 => vec![vec![0x7F; 300], vec![0x80; 300]],
         3..10 => vec![noise(1 + 37 * i), noise(500)],
         _ => {
-            let mut changed = wire.to_vec();
+            let mut changed = good();
             for item in changed.iter_mut().filter(|b| !b.is_empty()) {
                 for _ in 0..=i % 4 {
                     let at = dice.between(0, item.len());
@@ -153,7 +170,8 @@ fn hostile(i: usize, wire: &[Vec<u8>], dice: &mut Dice) -> Vec<Vec<u8>> {
             }
             changed
         }
-    }
+    };
+    items.into_iter().map(|item| (branch, item)).collect()
 }
 
 /// Reads until there is nothing left; whatever comes must be data or an error.
@@ -192,10 +210,10 @@ fn survives(bench: &Bench, h: &Handle) -> Checked {
 /// See the rule's text.
 pub fn h7(bench: &mut Bench) -> Checked {
     let below = bottom(bench)?;
-    over(bench, 1, takes_writes(&below), |w, _, played| {
+    over(bench, 1, takes_writes(bench, &below), |w, _, played| {
         w.run();
         // What it reads begins with the greeting of another end than its own.
-        if played.written().is_empty() { Ok(()) } else { unless("greets=true") }
+        if played.iter().all(|p| p.written().is_empty()) { Ok(()) } else { unless("greets=true") }
     })?;
     for seed in bench.seeds() {
         let plain = samples(seed);

@@ -84,8 +84,8 @@ fn moves_much(w: &World, reads: Reads) -> Checked {
             }
             Ok(_) => {}
             Err(f) if reads_less(reads, f.kind()) => {}
-            // What has no peer, such as a file, ends where nothing was written.
-            Err(f) if none_came && !w.caps().accepts => {
+            // What has no peer, such as a file, ends where nothing was written, or behind what was just written.
+            Err(f) if !w.caps().accepts => {
                 let ends = [ErrorKind::Exhausted, ErrorKind::TimedOut, ErrorKind::Eof, ErrorKind::UnexpectedEof];
                 says_why(&f.error, &ends)?;
             }

@@ -77,7 +77,7 @@ impl Attr for OneOption {
         let n = match value {
             Value::Int(n) if self.flaw == Flaw::Even => n & !1,
             Value::Int(n) => n,
-            _ => return Err(xio_core::attr::wrong_value("depth", &value)),
+            _ => return Err(xio_core::attr::wrong_value("depth", &value, false)),
         };
         put(&self.depth, n);
         put(&self.latest, n);

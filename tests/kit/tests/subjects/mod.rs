@@ -1,11 +1,12 @@
 //! The shipped drivers as subjects of the contract that run in simulation, and the kit's own for what none of
 //! them does there: datagrams over a stream, memory that processes share, a greeting.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use xio_core::{Contact, LevelNode};
-use xio_drivers::{fault, file, frame, loop_, null, pick, queue, rate, tcp, udp, void};
-use xio_testkit::{Subject, beds, greeter, ledger};
+use xio_core::{Contact, Driver, LevelNode};
+use xio_drivers::{fault, file, frame, loop_, null, pick, queue, rate, tcp, trace, udp, void};
+use xio_testkit::{Subject, beds, greeter, ledger, listener};
 
 /// Where sockets of the simulated network listen.
 const AT: &str = "127.0.0.1:0";
@@ -55,6 +56,10 @@ subjects! {
     };
     rate_contract Subject::transform(rate::driver());
     fault_contract Subject::transform(fault::driver());
+    trace_contract Subject::transform(traced());
+    trace_over_messages Subject::transform(traced()).over_messages().named("trace over messages");
+    trace_above Subject::stack(timed().over(framed_queue(LevelNode::new(tcp::driver())))).at(Contact::new(AT));
+    trace_below Subject::stack(framed_queue(timed().over(LevelNode::new(tcp::driver())))).at(Contact::new(AT));
     pick_contract Subject::transform(pick::driver());
     pick_over_messages Subject::transform(pick::driver()).over_messages().named("pick over messages");
     all_of_it {
@@ -64,6 +69,21 @@ subjects! {
     datagrams Subject::transform(beds::dgram());
     shared_memory Subject::transform(ledger::ledger());
     greeting Subject::transform(greeter::greeter());
+}
+
+/// `trace`, and somebody who wants its lines.
+fn traced() -> Arc<dyn Driver> {
+    listener::listen();
+    trace::driver()
+}
+
+fn timed() -> LevelNode {
+    LevelNode::new(traced()).with_attr(Box::new(trace::Options::default().with_time(true)))
+}
+
+/// Messages, and a queue of them, over a stream.
+fn framed_queue(below: LevelNode) -> LevelNode {
+    LevelNode::new(queue::driver()).over(LevelNode::new(frame::driver()).over(below))
 }
 
 /// `udp` where an open makes a link at once, and the end that accepts may speak first.
