@@ -135,11 +135,14 @@ fn read(text: &str) -> Result<Read, Diagnostics> {
 
 fn contact(text: &str, start: usize) -> Result<Contact, Box<Diagnostic>> {
     let rest = &text[start..];
+    let none = |span: Range<usize>| {
+        let d = Diagnostic::error("E013", "expected a contact behind ` @ `").at(span, "");
+        Box::new(d.help("as in `tcp @ 127.0.0.1:7000`; a stack without a contact has no `@`"))
+    };
     if rest.trim().is_empty() {
-        let d = Diagnostic::error("E013", "expected a contact behind ` @ `").at(text.len()..text.len(), "");
-        return Err(Box::new(d.help("as in `tcp @ 127.0.0.1:7000`; a stack without a contact has no `@`")));
+        return Err(none(text.len()..text.len()));
     }
-    Contact::parse(rest).map_err(|e| {
+    let read = Contact::parse(rest).map_err(|e| {
         let (what, at, _) = bind::parts(&e, rest);
         let at = at.filter(|n| rest.is_char_boundary(*n)).unwrap_or(0);
         let end = rest[at..]
@@ -147,5 +150,8 @@ fn contact(text: &str, start: usize) -> Result<Contact, Box<Diagnostic>> {
             .next()
             .map_or(at, |c| at + if planted("a mark ends inside a character") { 1 } else { c.len_utf8() });
         Box::new(Diagnostic::error("E013", what.to_owned()).at(start + at..start + end, ""))
-    })
+    })?;
+    // Two quotes with nothing between are no contact, and without one an endpoint has another text.
+    let begin = text.len() - rest.trim_start().len();
+    if read.is_none() { Err(none(begin..begin + rest.trim().len())) } else { Ok(read) }
 }

@@ -12,7 +12,7 @@ use xio_core::buffer::{Piece, Room};
 use xio_core::caps::Caps;
 use xio_core::driver::{Intercepts, OpKind};
 use xio_core::io::{Connected, Direction, Io, IoDone, RuntimeOption, Sock, Socket, SocketOptions};
-use xio_core::op::{Close, Open, Read, Write};
+use xio_core::op::{Close, Flush, Open, Read, Write};
 use xio_core::reactor::{Bell, Waiter};
 use xio_core::{Cx, Engine, Error, ErrorKind, Flow, Handle, Level, LevelNode, Op};
 use xio_drivers::{frame, null};
@@ -29,6 +29,8 @@ struct During {
     /// After a wait on the caller's thread.
     waited: Arc<Mutex<VecDeque<Hook>>>,
     patient: Arc<Mutex<u32>>,
+    /// When it is asked whether it is ready.
+    asked: Arc<Mutex<VecDeque<Hook>>>,
     /// Patient calls that a signal is to end.
     signals: Arc<Mutex<u32>>,
     spin: Arc<Mutex<Duration>>,
@@ -97,6 +99,7 @@ impl Socket for Hooked {
         self.0.socket().set_linger(linger)
     }
     fn is_ready(&self, direction: Direction) -> bool {
+        run_next(&self.1.asked);
         self.0.socket().is_ready(direction)
     }
     /// For nothing: whoever waited looks itself.
@@ -153,6 +156,11 @@ impl Level for Wire {
         let sock = self.2.clone().expect("open");
         op.io(Io::Send(sock))
     }
+    /// Asks the socket for nothing but that it is asked.
+    fn flush<'o>(&mut self, cx: &mut Cx<'_>, op: Op<'o, Flush>) -> Flow<'o> {
+        cx.nudge(self.2.clone().expect("open"));
+        op.finished()
+    }
     fn close<'o>(&mut self, _: &mut Cx<'_>, op: Op<'o, Close>) -> Flow<'o> {
         self.2 = None;
         op.finished()
@@ -194,7 +202,7 @@ fn line(caps: Caps) -> Line {
     let (near, far) = UnixStream::pair().unwrap();
     near.set_nonblocking(true).unwrap();
     let near = Arc::new(Mutex::new(Some(near)));
-    let sees = Intercepts::OPEN | Intercepts::CLOSE | Intercepts::READ | Intercepts::WRITE;
+    let sees = Intercepts::OPEN | Intercepts::CLOSE | Intercepts::READ | Intercepts::WRITE | Intercepts::FLUSH;
     let during = During::default();
     let waker = Arc::new(Mutex::new(None));
     let (d, w) = (during.clone(), waker.clone());
@@ -220,6 +228,26 @@ fn each_way(h: &Handle, n: usize, way: usize) -> Result<usize, ErrorKind> {
         }
         _ => run(h.read(room(n)).deadline(Duration::from_secs(2)).into_future()).map(|d| d.n).map_err(|f| f.kind()),
     }
+}
+
+#[test]
+fn a_nudge_is_made_once_with_the_lock_free_whatever_comes_of_it() {
+    let engine = Engine::new().unwrap();
+    let l = line(Caps::stream());
+    let h = open(&engine, l.node);
+    let (reply, rx) = results();
+    for panics in [false, true, false] {
+        let (copy, r) = (h.clone(), reply());
+        l.during.asked.lock().unwrap().push_back(Box::new(move || {
+            // Takes the lock.
+            r.send(copy.outstanding());
+            assert!(!panics, "a panic of the socket's, which harms nobody");
+        }));
+        h.flush().wait().unwrap();
+        assert_eq!(get(&rx), (0, 0));
+        assert!(l.during.asked.lock().unwrap().is_empty());
+    }
+    h.close().wait().unwrap();
 }
 
 #[test]

@@ -178,3 +178,15 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_empty_contact_is_none_and_an_endpoint_has_one() {
+    for (text, at) in [("tcp @ ", "6..6"), ("tcp @ \"\"", "6..8"), ("tcp @  \"\" ", "7..9")] {
+        let e = text.parse::<Endpoint>().unwrap_err();
+        let d = e.iter().next().unwrap();
+        assert_eq!((d.code, format!("{:?}", d.spans[0].0)), ("E013", at.to_owned()), "{text}");
+        assert!(e.to_string().contains("expected a contact behind ` @ `"), "{e}");
+    }
+    // A branch may have none.
+    "pick{a: tcp} @ {a: \"\"}".parse::<Endpoint>().unwrap();
+}
