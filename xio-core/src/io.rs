@@ -130,6 +130,10 @@ pub trait Socket: Send + Sync {
     /// That of the system.
     fn set_linger(&self, linger: Option<Duration>) -> io::Result<()>;
 
+    /// Its level lets go of it, and the close is done; the descriptor closes with the last clone, which a thread
+    /// in a call may have. A listening socket listens no more from here on.
+    fn closing(&self) {}
+
     /// Whether an op in this direction would move something or fail at once.
     fn is_ready(&self, direction: Direction) -> bool;
 

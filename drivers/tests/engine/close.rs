@@ -1,18 +1,20 @@
 //! The close barrier: before a level's `close` nothing of the levels above and nothing of its own is
 //! in or below it; what it writes there is out before the level below closes.
 
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, mpsc};
 
 use smallvec::SmallVec;
 use xio_core::attr::Size;
 use xio_core::buffer::{Piece, Pieces};
+use xio_core::caps::Caps;
 use xio_core::driver::Intercepts;
-use xio_core::op::{Close, Open, Read, Write};
-use xio_core::{CloseMode, Cx, Engine, ErrorKind, Flow, Level, Op};
+use xio_core::io::{Io, IoDone, Sock, SocketOptions};
+use xio_core::op::{Close, Listen, Open, Read, Write};
+use xio_core::{CloseMode, Contact, Cx, Engine, ErrorKind, Flow, Level, Op, Stack};
 use xio_drivers::loop_;
 
 use super::desk::Desk;
-use super::fixture::{LONG, Log, get, none, open, over_loop, results, room, transform, until};
+use super::fixture::{LONG, Log, get, none, open, over_loop, results, room, transform, transport, until};
 
 /// Reads for ever on its own account, and says farewell in its close.
 struct Farewell(Log);
@@ -285,4 +287,44 @@ fn a_dropped_future_of_a_close_closes_all_the_same() {
     until(|| desk.log.take().iter().any(|l| l == "close"));
     drop(h);
     until(|| engine.handles() == 0);
+}
+
+/// Listens, and lets the test have the socket, too.
+struct Ear(Arc<Mutex<Option<Sock>>>, Option<Sock>);
+
+impl Level for Ear {
+    fn listen<'o>(&mut self, _: &mut Cx<'_>, mut op: Op<'o, Listen>) -> Flow<'o> {
+        match op.io_done() {
+            IoDone::None => op.io(Io::Listen(Box::new(("127.0.0.1:0".parse().unwrap(), SocketOptions::default())))),
+            IoDone::Connected(c) => {
+                op.set_contact(Contact::new(c.local.expect("an address").to_string()));
+                *self.0.lock().unwrap() = Some(c.sock.clone());
+                self.1 = Some(c.sock);
+                op.finished()
+            }
+            _ => op.failed(ErrorKind::Contract),
+        }
+    }
+    fn close<'o>(&mut self, _: &mut Cx<'_>, mut op: Op<'o, Close>) -> Flow<'o> {
+        let _ = op.io_done();
+        match self.1.take() {
+            Some(sock) => op.io(Io::Close(Box::new((sock, None)))),
+            None => op.finished(),
+        }
+    }
+}
+
+#[test]
+fn a_closed_server_listens_no_more_though_a_thread_still_has_its_socket() {
+    let engine = Engine::new().unwrap();
+    let held = Arc::new(Mutex::new(None));
+    let h = held.clone();
+    let ear = transport(Caps::stream(), Intercepts::LISTEN | Intercepts::CLOSE, move || Ear(h.clone(), None));
+    let server = engine.listen(&Stack::new(ear).unwrap(), ()).wait().unwrap();
+    let at = server.contact().to_string();
+    let _first = std::net::TcpStream::connect(&at).unwrap();
+    server.close().unwrap();
+    assert!(held.lock().unwrap().is_some());
+    let e = std::net::TcpStream::connect(&at).unwrap_err();
+    assert_eq!(e.kind(), std::io::ErrorKind::ConnectionRefused);
 }

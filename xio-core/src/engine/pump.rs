@@ -159,6 +159,7 @@ fn control<K: Kind>(shared: &Shared, cell: &mut Cell<K>, patient: bool) -> Attem
                     // A socket whose peer is gone refuses; it closes all the same.
                     let _ = sock.0.set_linger(linger);
                 }
+                sock.0.closing();
                 drop(sock);
                 IoDone::Done
             };

@@ -78,6 +78,8 @@ impl Patience {
     const HAS: u32 = 1;
     /// It is not ours to change, or does not let itself be changed.
     const NONE: u32 = 2;
+    /// It was made here to listen: no bytes go through it.
+    const LISTENS: u32 = 3;
 }
 
 /// How long a patient call waits; the system rounds it up to its tick.
@@ -163,7 +165,9 @@ impl Reactor for Epoll {
         }
         socket.listen(i32::try_from(options.backlog).unwrap_or(i32::MAX))?;
         let local = socket.local_addr()?.as_socket();
-        Ok(Connected::new(Sock(self.shared.stream(socket.into(), options.spin)), local, None))
+        let stream = self.shared.stream(socket.into(), options.spin);
+        stream.patience.store(Patience::LISTENS, Ordering::Relaxed);
+        Ok(Connected::new(Sock(stream), local, None))
     }
 
     fn datagram(&self, options: &DatagramOptions) -> io::Result<Connected> {
@@ -268,7 +272,7 @@ impl Stream {
     fn has_patience(&self) -> bool {
         match self.patience.load(Ordering::Relaxed) {
             Patience::HAS => true,
-            Patience::NONE => false,
+            Patience::NONE | Patience::LISTENS => false,
             _ => {
                 let s = self.socket();
                 // Others count the time anew for each piece they wait for.
@@ -389,6 +393,14 @@ impl Socket for Stream {
 
     fn set_linger(&self, linger: Option<Duration>) -> io::Result<()> {
         self.socket().set_linger(linger)
+    }
+
+    /// A thread in an accept or in the wait for edges may hold it a moment longer.
+    fn closing(&self) {
+        // One that was adopted may be others' too, and goes on for them.
+        if self.patience.load(Ordering::Relaxed) == Patience::LISTENS {
+            let _ = self.socket().shutdown(std::net::Shutdown::Both);
+        }
     }
 
     fn is_ready(&self, direction: Direction) -> bool {

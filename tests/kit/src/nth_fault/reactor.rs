@@ -126,6 +126,9 @@ impl Socket for Port {
     fn set_linger(&self, linger: Option<Duration>) -> io::Result<()> {
         self.socket().set_linger(linger)
     }
+    fn closing(&self) {
+        self.socket().closing();
+    }
     fn is_ready(&self, direction: Direction) -> bool {
         self.socket().is_ready(direction)
     }
