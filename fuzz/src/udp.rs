@@ -92,6 +92,8 @@ impl Shared {
             Err(f) => match f.error.kind() {
                 ErrorKind::Truncated { len } => (f.back, Some(len)),
                 ErrorKind::TimedOut | ErrorKind::Cancelled | ErrorKind::Refused | ErrorKind::Closed => return,
+                // A handle has a limit of ops under way, and a call with a callback does not wait for it.
+                ErrorKind::Busy => return,
                 kind => panic!("a read failed: {kind:?}: {}", f.error),
             },
         };
