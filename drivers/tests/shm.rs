@@ -183,6 +183,48 @@ fn dropping_what_was_kept_wakes_a_writer_that_is_held() {
 }
 
 #[test]
+fn a_read_of_more_than_the_ring_waits_for_nothing_that_it_has_itself() {
+    for trust in ["none", "peer"] {
+        let p = pair(small().with_trust(trust.into()));
+        let all = bytes(20_000);
+        std::thread::scope(|s| {
+            let writer = s.spawn(|| p.near.write(all.clone()).deadline(LONG).wait().map(drop));
+            assert_eq!(copied(&take(&p.far, 20_000)), all);
+            writer.join().unwrap().unwrap();
+        });
+    }
+    // Nor does a level above that has a message in parts.
+    let driver = shm::driver();
+    let node = LevelNode::new(driver).with_attr(Box::new(small().with_trust("peer".into())));
+    let stack = Stack::new(LevelNode::new(xio_drivers::frame::driver()).over(node)).unwrap();
+    let (engine, d) = (Engine::new().unwrap(), Directory::new("parts"));
+    let server = engine.listen(&stack, d.contact("s")).wait().unwrap();
+    let near = engine.open(&stack, d.contact("s")).wait().unwrap();
+    let far = server.accept().wait().unwrap().open().wait().unwrap();
+    let all = bytes(20_000);
+    std::thread::scope(|s| {
+        let writer = s.spawn(|| near.write(all.clone()).deadline(LONG).wait().map(drop));
+        assert_eq!(copied(&far.take(30_000).deadline(LONG).wait().unwrap().chunks), all);
+        writer.join().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn room_that_comes_back_is_used_though_most_of_the_ring_is_kept() {
+    let p = pair(small().with_trust("peer".into()));
+    p.near.write(bytes(4096)).wait().unwrap();
+    let [a, b, c] = [1100; 3].map(|n| take(&p.far, n));
+    assert_eq!(read(&p.far, 796).unwrap().len(), 796);
+    let (sender, ended) = std::sync::mpsc::channel();
+    p.near.write(bytes(1000)).then(move |r| sender.send(r.is_ok()).unwrap());
+    assert!(ended.recv_timeout(SHORT).is_err(), "all of it is kept");
+    drop(a);
+    assert!(ended.recv_timeout(LONG).unwrap());
+    assert_eq!(copied(&take(&p.far, 1000)), bytes(1000));
+    drop((b, c));
+}
+
+#[test]
 fn messages_keep_their_borders() {
     let p = pair(small().with_message(true));
     for m in ["one", "", "three"] {

@@ -105,7 +105,7 @@ impl Line {
         self.runs.front().map_or(self.at, |s| s.start)
     }
 
-    /// Shows the writer what room it has; how it sleeps, if it does and half the ring is free.
+    /// Shows the writer what room it has; how it sleeps, if it does and half the ring is free, or what may be.
     fn settle(&mut self, memory: &impl Memory) -> u32 {
         let upto = self.upto();
         if upto == self.tail {
@@ -114,7 +114,9 @@ impl Line {
         self.tail = upto;
         memory.store(Place::Tail, upto);
         let used = self.head.wrapping_sub(upto);
-        if used > memory.size() as u64 / 2 { 0 } else { wake(memory, Side::Writer) }
+        // What is there for good may be more than half for long: any room counts then.
+        let scarce = self.runs.front().is_some_and(|s| s.fixed);
+        if used > memory.size() as u64 / 2 && !scarce { 0 } else { wake(memory, Side::Writer) }
     }
 }
 
@@ -157,7 +159,8 @@ impl<M: Memory> Drop for Run<M> {
         let flags = {
             let mut line = lock(&self.kept.line);
             // One whose bytes moved is gone from there.
-            line.runs.retain(|s| !Arc::ptr_eq(s, &self.spot));
+            let at = line.runs.iter().position(|s| Arc::ptr_eq(s, &self.spot));
+            at.map(|i| line.runs.remove(i));
             line.settle(&self.kept.memory)
         };
         if flags != 0 {

@@ -166,7 +166,10 @@ impl Live {
         if op.is_take() && self.held > KEEP {
             let (_, run) = self.rx.run(n.min(self.held));
             if run > KEEP {
-                op.put_chunk(&mut self.keep(cx, run));
+                // For good only what ends a user's read: whoever waits for more while it has such a part might wait
+                // for the room of that part.
+                let fixed = self.trust && op.is_users() && op.got() == 0 && op.wanted() <= run;
+                op.put_chunk(&mut self.keep(cx, run, fixed));
                 return run;
             }
         }
@@ -184,8 +187,8 @@ impl Live {
         run
     }
 
-    /// The next bytes as they lie in the ring.
-    fn keep(&mut self, cx: &Cx<'_>, n: usize) -> Chunk {
+    /// The next bytes as they lie in the ring, perhaps for good.
+    fn keep(&mut self, cx: &Cx<'_>, n: usize, fixed: bool) -> Chunk {
         let shared = &self.shared;
         let bell = || -> Bell {
             // Nobody waits for the room of a connection that is closed; its socket is not to be kept for it.
@@ -196,8 +199,8 @@ impl Live {
                 }
             })
         };
-        let run = self.rx.keep(n, self.held, self.trust, bell);
-        if self.trust { Bytes::from_owner(Trusted::new(run)).into() } else { Chunk::foreign(Arc::new(run)) }
+        let run = self.rx.keep(n, self.held, fixed, bell);
+        if fixed { Bytes::from_owner(Trusted::new(run)).into() } else { Chunk::foreign(Arc::new(run)) }
     }
 
     /// A reader that waits for a whole message keeps nothing from its writer.

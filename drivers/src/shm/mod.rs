@@ -43,7 +43,8 @@
 //!
 //! The ring gives room back in order, so a chunk that is kept would stop the writer in the end. Where more than `held`
 //! bytes would be kept from it, or a reader waits for a message that may need all of the ring, the oldest chunks move
-//! to memory of their own. With `trust=peer` none can: there the writer waits for whoever keeps one.
+//! to memory of their own. With `trust=peer` those
+//! cannot move that end a user's read by themselves: there the writer waits for whoever keeps one.
 //!
 //! # Waiting
 //! A blocking caller spins for `spin`, sleeps for up to 8 ms on a word in the ring (futex), where only the peer

@@ -15,8 +15,8 @@ use crate::target;
 /// Run the rules of the driver contract on a stack.
 ///
 /// A stack is tested as it stands, with a probe between every two levels, on a simulated network and
-/// in virtual time; one with `shm` on real sockets. A single driver that needs others below it gets them from the kit. A rule that
-/// does not apply names the property of the stack that makes it so.
+/// in virtual time; one with `shm` on real sockets, which takes minutes. A single driver that needs others below it
+/// gets them from the kit. A rule that does not apply names the property of the stack that makes it so.
 #[derive(clap::Args)]
 #[command(after_help = HELP)]
 pub(crate) struct Contract {
@@ -85,7 +85,20 @@ fn subject(text: &str, ui: &Ui) -> Outcome<Subject> {
             let _ = writeln!(std::io::stderr(), "{}", ui.err.dim(note));
             return Ok(Subject::stack(target.stack.root()).named(text).at(at).on_real_sockets());
         }
-        let at = if target.contact.is_none() { "127.0.0.1:0".parse()? } else { target.contact };
+        let bottom = target.stack.levels().last();
+        if let Some(l) = bottom.filter(|l| {
+            l.driver().info().name == "udp"
+                && l.attr().value("greet") != Some(xio_stacks::core::schema::Value::Bool(true))
+        }) {
+            return Err(Failure::Usage(format!(
+                "a link of `{}` comes with its first datagram, and rules open handles that say nothing yet: \
+                 run them on `udp(greet, amplify=0, idle=0s)`",
+                l.id()
+            )));
+        }
+        // Where nothing is said a network has a place for each; a name would be the same for all.
+        let networked = bottom.is_some_and(|l| ["tcp", "udp"].contains(&l.driver().info().name));
+        let at = if target.contact.is_none() && networked { "127.0.0.1:0".parse()? } else { target.contact };
         return Ok(Subject::stack(target.stack.root()).named(text).at(at));
     }
     // Its options are read as part of a stack that fits.

@@ -5,7 +5,6 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use xio_stacks::Stack;
 use xio_testkit::voyage::{Faults, Log, Settings, voyage};
 
 use crate::exit::{Failure, Outcome};
@@ -74,12 +73,17 @@ impl Sim {
             let text = "xio sim runs stacks with one transport; this one has branches";
             return Err(Failure::Usage(text.into()));
         }
+        let bottom = stack.levels().last().map_or("its transport", |l| l.driver().info().name);
+        // Others need no network, or no connection before a link is there.
+        if bottom != "tcp" {
+            return Err(not_simulated(bottom, ""));
+        }
         let range = self.seeds.clone().unwrap_or_else(|| self.seed..self.seed.saturating_add(1));
         let count = range.end - range.start;
         let began = Instant::now();
         let mut all = Sum::default();
         for seed in range {
-            let log = voyage(&stack, &self.settings(seed)?).map_err(|e| not_simulated(&stack, &e))?;
+            let log = voyage(&stack, &self.settings(seed)?).map_err(|e| not_simulated(bottom, &format!(" ({e})")))?;
             let done = seed - self.seeds.as_ref().map_or(seed, |r| r.start) + 1;
             if ui.live && count > 1 && done.is_multiple_of(64) {
                 let _ = write!(std::io::stderr(), "\r{done} of {count} seeds");
@@ -202,7 +206,6 @@ fn clear(ui: &Ui, count: u64) {
     }
 }
 
-fn not_simulated(stack: &Stack, e: &xio_stacks::Error) -> Failure {
-    let bottom = stack.levels().last().map_or("its transport", |l| l.driver().info().name);
-    Failure::Usage(format!("the simulated network does not carry `{bottom}`; a stack over `tcp` runs there ({e})"))
+fn not_simulated(name: &str, why: &str) -> Failure {
+    Failure::Usage(format!("the simulated network does not carry `{name}`; a stack over `tcp` runs there{why}"))
 }

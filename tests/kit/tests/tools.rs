@@ -50,6 +50,24 @@ fn a_script_is_played_in_order_and_in_its_time() {
 }
 
 #[test]
+fn each_op_of_a_script_has_its_own_time() {
+    let script = Script::new(Caps::stream()).read("x").after(Duration::from_secs(2)).writes_all();
+    let (node, played) = script.after(Duration::from_secs(1)).build();
+    let sim = Sim::new(1);
+    let engine = Engine::builder().owner_driven().reactor(sim.clone()).build().unwrap();
+    let h = engine.open(&Stack::new(node).unwrap(), ()).wait().unwrap();
+    let (tx, rx) = std::sync::mpsc::channel();
+    let (r, w) = (tx.clone(), tx);
+    let (at_read, at_write) = (sim.clone(), sim.clone());
+    h.take(1).then(move |d| r.send(("read", d.is_ok(), at_read.time().as_nanos())).unwrap());
+    h.write("y").then(move |d| w.send(("write", d.is_ok(), at_write.time().as_nanos())).unwrap());
+    sim.run_for(&engine, Duration::from_secs(5));
+    assert_eq!(rx.try_recv(), Ok(("write", true, 1_000_000_000)));
+    assert_eq!(rx.try_recv(), Ok(("read", true, 2_000_000_000)));
+    played.finish().unwrap();
+}
+
+#[test]
 fn a_script_complains_of_what_it_does_not_know_and_of_what_nobody_used() {
     let (node, played) = Script::new(Caps::stream()).read("never read").build();
     let (_sim, h) = open(node);

@@ -103,6 +103,11 @@ impl ReadBody {
         self.got
     }
 
+    /// Whether no level above has put something in place, to get it in parts.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.saved.is_empty()
+    }
+
     /// Whether the reader has bytes already: from this turn, or from one before where a level above asks for
     /// them in parts.
     pub fn has_begun(&self) -> bool {

@@ -249,6 +249,12 @@ impl<'o, K: Kind> Op<'o, K> {
 pub(crate) type Job<K> = Box<dyn FnOnce(&mut <K as Kind>::Body) + Send>;
 
 impl<'o> Op<'o, Read> {
+    /// Whether it is a user's read as it was asked for: what is put in goes to the user, and to no level above that
+    /// may ask for more before it lets go.
+    pub fn is_users(&self) -> bool {
+        self.cell.head.origin == crate::plan::USER && self.cell.body.is_whole()
+    }
+
     /// Passes the read down into `buf`, a buffer of the level's own, until at least `wait_for`
     /// bytes are in it. In `read_done`, [`below`](Self::below) gives it back.
     pub fn pass_into(self, buf: bytes::BytesMut, wait_for: usize) -> Flow<'o> {

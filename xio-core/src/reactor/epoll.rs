@@ -50,6 +50,8 @@ pub(crate) struct Epoll {
 
 struct Set {
     epoll: OwnedFd,
+    /// The process it was made in: what a child of it inherits is the parent's.
+    process: u32,
     sockets: Mutex<Slab<Weak<Stream>>>,
 }
 
@@ -95,7 +97,7 @@ impl Epoll {
         let began = Instant::now();
         let seed = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), std::process::id());
         Ok(Self {
-            shared: Arc::new(Set { epoll, sockets: Mutex::new(Slab::new()) }),
+            shared: Arc::new(Set { epoll, process: std::process::id(), sockets: Mutex::new(Slab::new()) }),
             wake,
             began,
             random: AtomicU64::new(seed),
@@ -398,7 +400,8 @@ impl Socket for Stream {
     /// A thread in an accept or in the wait for edges may hold it a moment longer.
     fn closing(&self) {
         // One that was adopted may be others' too, and goes on for them.
-        if self.patience.load(Ordering::Relaxed) == Patience::LISTENS {
+        let listens = self.patience.load(Ordering::Relaxed) == Patience::LISTENS;
+        if listens && self.set.process == std::process::id() {
             let _ = self.socket().shutdown(std::net::Shutdown::Both);
         }
     }

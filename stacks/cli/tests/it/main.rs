@@ -4,6 +4,7 @@ mod bench;
 mod demo;
 mod describe;
 mod errors;
+mod kit;
 mod relay;
 mod signals;
 mod xio;

@@ -50,7 +50,12 @@ impl xio_core::Driver for Scripted {
             | Intercepts::READY
     }
     fn level(&self, _: &dyn Attr, _: Role) -> Result<Box<dyn Level>, Error> {
-        Ok(Box::new(Player { played: self.played.clone(), waits: Vec::new(), borders: self.caps.unit.has_borders() }))
+        Ok(Box::new(Player {
+            played: self.played.clone(),
+            waits: Vec::new(),
+            timers: 0,
+            borders: self.caps.unit.has_borders(),
+        }))
     }
 }
 
@@ -104,7 +109,9 @@ enum Next {
 
 struct Player {
     played: Played,
-    waits: Vec<(Token, Option<Timer>)>,
+    waits: Vec<(Token, Option<(u32, Timer)>)>,
+    /// Number of the last timer.
+    timers: u32,
     borders: bool,
 }
 
@@ -167,7 +174,10 @@ impl Player {
         token: fn(Held<K>) -> Token,
     ) -> Flow<'o> {
         let (held, flow) = op.hold(cx);
-        let timer = after.map(|d| cx.after(d, 0));
+        let timer = after.map(|d| {
+            self.timers = self.timers.wrapping_add(1);
+            (self.timers, cx.after(d, self.timers))
+        });
         self.waits.push((token(held), timer));
         flow
     }
@@ -263,9 +273,8 @@ impl Level for Player {
         op.finished()
     }
 
-    fn timer(&mut self, cx: &mut Cx<'_>, _: u32) {
-        // Each timer is for one wait; any that is due will do, for all enter their method again.
-        if let Some(i) = self.waits.iter().position(|(_, t)| t.is_some()) {
+    fn timer(&mut self, cx: &mut Cx<'_>, tag: u32) {
+        if let Some(i) = self.waits.iter().position(|(_, t)| t.as_ref().is_some_and(|(n, _)| *n == tag)) {
             let (token, _) = self.waits.remove(i);
             token.retry(cx);
         }
