@@ -9,7 +9,7 @@ use xio_core::buffer::Chunk;
 use xio_core::{Error, ErrorKind};
 
 use super::gather::labelled;
-use super::route::{is_within, join};
+use super::route::{WITHIN, join};
 
 /// Most reads of a branch that lie unread.
 const MAX_ITEMS: usize = 256;
@@ -183,5 +183,37 @@ impl Item {
     fn is_of(&self, inner: Option<&Group>) -> bool {
         let own = self.attrs.find::<Group>();
         own == inner || (self.what.is_err() && is_within(inner, own))
+    }
+}
+
+/// Whether what comes from `inner` comes from `outer`; everything does from no group at all.
+fn is_within(inner: Option<&Group>, outer: Option<&Group>) -> bool {
+    match (inner, outer) {
+        (_, None) => true,
+        (None, Some(_)) => false,
+        (Some(Group(i)), Some(Group(o))) => {
+            i.strip_prefix(o.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(WITHIN))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_from_a_branch_comes_from_those_around_it() {
+        let g = |text: &str| Some(Group(text.to_owned()));
+        for (inner, outer, want) in [
+            (g("a.b"), None, true),
+            (None, None, true),
+            (None, g("a"), false),
+            (g("a.b"), g("a"), true),
+            (g("a.b"), g("a.b"), true),
+            (g("a.bc"), g("a.b"), false),
+            (g("a"), g("a.b"), false),
+        ] {
+            assert_eq!(is_within(inner.as_ref(), outer.as_ref()), want, "{inner:?} in {outer:?}");
+        }
     }
 }

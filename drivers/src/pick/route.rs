@@ -7,7 +7,7 @@ use xio_core::planted;
 /// The branch for every name that no other branch has.
 pub(super) const ANY: &str = "*";
 /// Between the labels of branches that lie within each other, as in the ids of levels.
-const WITHIN: char = '.';
+pub(super) const WITHIN: char = '.';
 
 /// The branch that `group` leads to, by number, and the group for what lies below it. `a.x` is the
 /// branch `x` somewhere below the branch `a`.
@@ -31,36 +31,9 @@ pub(super) fn join(label: &str, inner: Option<&Group>) -> Group {
     })
 }
 
-/// Whether what comes from `inner` comes from `outer`; everything does from no group at all.
-pub(super) fn is_within(inner: Option<&Group>, outer: Option<&Group>) -> bool {
-    match (inner, outer) {
-        (_, None) => true,
-        (None, Some(_)) => false,
-        (Some(Group(i)), Some(Group(o))) => {
-            i.strip_prefix(o.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(WITHIN))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_comes_from_a_branch_comes_from_those_around_it() {
-        let g = |text: &str| Some(Group(text.to_owned()));
-        for (inner, outer, want) in [
-            (g("a.b"), None, true),
-            (None, None, true),
-            (None, g("a"), false),
-            (g("a.b"), g("a"), true),
-            (g("a.b"), g("a.b"), true),
-            (g("a.bc"), g("a.b"), false),
-            (g("a"), g("a.b"), false),
-        ] {
-            assert_eq!(is_within(inner.as_ref(), outer.as_ref()), want, "{inner:?} in {outer:?}");
-        }
-    }
 
     #[test]
     fn a_group_leads_to_its_branch_and_leaves_the_rest() {
