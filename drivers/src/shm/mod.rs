@@ -38,13 +38,13 @@
 //!
 //! # Takes
 //! A take of more than 1 KiB hands up chunks that lie in the ring until they are dropped, in whatever order; they
-//! outlive the connection. A peer could still write there, so they can only be copied out, unless `trust=peer` says that
-//! this one does not: then they are as good as the reader's own memory, without any copy.
+//! outlive the connection. A peer could still write there, so they can only be copied out. Where `trust=peer` says that
+//! this one does not, a chunk that ends a user's read by itself is as good as the reader's own memory, without any copy;
+//! parts of a longer read, and what a level above takes in parts, are as without it.
 //!
 //! The ring gives room back in order, so a chunk that is kept would stop the writer in the end. Where more than `held`
 //! bytes would be kept from it, or a reader waits for a message that may need all of the ring, the oldest chunks move
-//! to memory of their own. With `trust=peer` those
-//! cannot move that end a user's read by themselves: there the writer waits for whoever keeps one.
+//! to memory of their own. Those that are as good as the reader's memory cannot: for them the writer waits.
 //!
 //! # Waiting
 //! A blocking caller spins for `spin`, sleeps for up to 8 ms on a word in the ring (futex), where only the peer
