@@ -51,6 +51,8 @@ pub mod trace;
 pub mod udp;
 #[cfg(feature = "void")]
 pub mod void;
+#[cfg(any(feature = "shm", feature = "tcp", feature = "udp"))]
+mod waiting;
 
 /// Every driver that was compiled in, in the order of their names.
 pub fn all() -> Vec<Arc<dyn Driver>> {

@@ -381,8 +381,8 @@ fn servers_by_name_and_on_all_addresses() {
     let e = engine.listen(&stack(), Contact::new("10.0.0.1:x")).wait().unwrap_err();
     assert_eq!(e.kind(), ErrorKind::InvalidContact);
 
-    // A simulated engine takes no descriptors.
-    let (a, b) = std::os::unix::net::UnixStream::pair().unwrap();
+    // A simulated engine takes unix sockets in, no others.
+    let [a, b] = [(); 2].map(|()| std::net::UdpSocket::bind("127.0.0.1:0").unwrap());
     let with = |fd| stack_with(Options::default().with_fd(Some(fd)));
     let (given, taken) = (with(Fd::new(a)), with(Fd::new(b)));
     for (e, kind) in [

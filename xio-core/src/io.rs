@@ -7,7 +7,7 @@ use std::any::Any;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -115,6 +115,12 @@ pub trait Socket: Send + Sync {
 
     /// Its own address, if it has one.
     fn local(&self) -> Option<SocketAddr> {
+        None
+    }
+
+    /// The descriptor that it stands on, for what else a level has the system do with it: who the peer of a unix
+    /// socket is, what descriptors come over it. `None` where there is none.
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         None
     }
 

@@ -13,7 +13,7 @@ use xio_core::{Contact, Error, Level};
 
 use super::Options;
 use super::level::Shm;
-use super::meet::{Guest, path};
+use super::meet::{Ends, Guest, path};
 use super::ring::HEADER;
 use super::server::Listener;
 
@@ -80,7 +80,7 @@ impl xio_core::Driver for Driver {
 
     fn link_cntl(&self, part: &mut LinkPart, c: &mut Cntl<'_>) -> Result<(), Error> {
         match part.downcast_ref::<Guest>() {
-            Some(guest) => contacts(&guest.local, &guest.peer, c),
+            Some(guest) => guest.ends.answer(c),
             None => Err(c.unsupported()),
         }
     }
@@ -92,13 +92,15 @@ impl xio_core::Driver for Driver {
     }
 }
 
-/// Answers for the contacts of a connection's ends.
-pub(super) fn contacts(local: &Contact, peer: &Contact, c: &mut Cntl<'_>) -> Result<(), Error> {
-    if c.command::<LocalContact>().is_some() {
-        return c.reply::<LocalContact>(local.clone());
+impl Ends {
+    /// Answers for the contacts.
+    pub(super) fn answer(&self, c: &mut Cntl<'_>) -> Result<(), Error> {
+        if c.command::<LocalContact>().is_some() {
+            return c.reply::<LocalContact>(self.local.clone());
+        }
+        if c.command::<RemoteContact>().is_some() {
+            return c.reply::<RemoteContact>(self.peer.clone());
+        }
+        Err(c.unsupported())
     }
-    if c.command::<RemoteContact>().is_some() {
-        return c.reply::<RemoteContact>(peer.clone());
-    }
-    Err(c.unsupported())
 }

@@ -12,9 +12,8 @@ use xio_core::op::{Close, OpId, Open, Read, Ready, Shutdown, Write};
 use xio_core::{CloseMode, Contact, Cx, Error, ErrorKind, Flow, Level, Op};
 
 use super::Options;
-use super::driver::contacts;
 use super::live::{DOOR, Found, Live};
-use super::meet::{self, Guest, Rings, path};
+use super::meet::{self, Ends, Guest, Met, Rings, path};
 use super::memory::Memory;
 use super::post::{Call, Shared};
 use super::ring::{ENDED, HEADER, RESET, Side};
@@ -27,12 +26,11 @@ pub(super) struct Shm {
 }
 
 /// A connection on its way to the end of an open.
-struct Opening {
-    guest: Arc<Guest>,
-    /// Those of an end that opens; the other has yet to hear of them.
-    rings: Option<Rings>,
-    socket: Option<Sock>,
-    call: Option<Arc<Call<Rings>>>,
+enum Opening {
+    /// The reactor takes the socket in.
+    Met(Rings, Ends),
+    /// The peer has yet to say what it wants.
+    Guest(Arc<Guest>, Arc<Call<Rings>>),
 }
 
 impl Shm {
@@ -53,12 +51,17 @@ impl Shm {
 
     fn begin<'o>(&mut self, cx: &mut Cx<'_>, mut op: Op<'o, Open>) -> Flow<'o> {
         if op.is_passive() {
-            return match op.link(cx).map(|part| part.downcast::<Guest>()) {
-                Some(Ok(guest)) => self.adopt(op, *guest, None),
-                _ => op.failed(
-                    Error::new(ErrorKind::InvalidInput).detail("the accepted link has no connection of this level"),
-                ),
+            let Some(Ok(guest)) = op.link(cx).map(|part| part.downcast::<Guest>()) else {
+                let text = "the accepted link has no connection of this level";
+                return op.failed(Error::new(ErrorKind::InvalidInput).detail(text));
             };
+            let guest = Arc::<Guest>::from(guest);
+            let (call, io) = Call::new(guest.sock.clone(), {
+                let guest = guest.clone();
+                move || guest.greet()
+            });
+            self.opening = Some(Box::new(Opening::Guest(guest, call)));
+            return op.io(io);
         }
         let path = match path(op.contact()) {
             Ok(p) => p.to_owned(),
@@ -71,37 +74,9 @@ impl Shm {
         })))
     }
 
-    /// Has the reactor take the socket in.
-    fn adopt<'o>(&mut self, op: Op<'o, Open>, guest: Guest, rings: Option<Rings>) -> Flow<'o> {
-        let fd = match guest.fd.try_clone() {
-            Ok(fd) => fd,
-            Err(e) => return op.failed(e),
-        };
-        self.opening = Some(Box::new(Opening { guest: Arc::new(guest), rings, socket: None, call: None }));
-        op.io(Io::Adopt(Box::new((fd, SocketOptions::default()))))
-    }
-
-    /// Goes on with what there is: the socket first, then the rings.
-    fn go_on<'o>(&mut self, cx: &mut Cx<'_>, op: Op<'o, Open>) -> Flow<'o> {
-        let Some(opening) = &mut self.opening else { return op.failed(ErrorKind::Contract) };
-        let Some(socket) = opening.socket.clone() else { return op.failed(ErrorKind::Contract) };
-        match opening.call.as_ref().and_then(|c| c.take()) {
-            Some(Ok(rings)) => opening.rings = Some(rings),
-            Some(Err(e)) => {
-                self.opening = None;
-                return op.failed(e);
-            }
-            None => {}
-        }
-        let Some(rings) = opening.rings.take() else {
-            let guest = opening.guest.clone();
-            let (call, io) = Call::new(socket, move || guest.greet());
-            opening.call = Some(call);
-            return op.io(io);
-        };
-        let shared = Arc::new(Shared::new(&rings, socket, self.options.spin));
-        self.live = Some(Box::new(Live::new(cx, &self.options, &opening.guest, rings, shared)));
-        self.opening = None;
+    fn opened<'o>(&mut self, cx: &mut Cx<'_>, op: Op<'o, Open>, sock: Sock, rings: Rings, ends: Ends) -> Flow<'o> {
+        let shared = Arc::new(Shared::new(&rings, sock, self.options.spin));
+        self.live = Some(Box::new(Live::new(cx, &self.options, ends, rings, shared)));
         op.finished()
     }
 }
@@ -113,17 +88,26 @@ impl Level for Shm {
                 (self.opening, self.live) = (None, None);
                 self.begin(cx, op)
             }
-            IoDone::Value(v) => match v.downcast::<(Guest, Rings)>() {
-                Ok(met) => self.adopt(op, met.0, Some(met.1)),
+            IoDone::Value(v) => match v.downcast::<Met>() {
+                Ok(met) => {
+                    self.opening = Some(Box::new(Opening::Met(met.rings, met.ends)));
+                    op.io(Io::Adopt(Box::new((met.fd, SocketOptions::default()))))
+                }
                 Err(_) => op.failed(ErrorKind::Contract),
             },
-            IoDone::Connected(c) => {
-                if let Some(opening) = &mut self.opening {
-                    opening.socket = Some(c.sock);
-                }
-                self.go_on(cx, op)
-            }
-            IoDone::Done => self.go_on(cx, op),
+            IoDone::Connected(c) => match self.opening.take().map(|o| *o) {
+                Some(Opening::Met(rings, ends)) => self.opened(cx, op, c.sock, rings, ends),
+                _ => op.failed(ErrorKind::Contract),
+            },
+            IoDone::Done => match self.opening.take().map(|o| *o) {
+                Some(Opening::Guest(guest, call)) => match call.take() {
+                    Some(Ok(rings)) => self.opened(cx, op, guest.sock.clone(), rings, guest.ends.clone()),
+                    Some(Err(e)) => op.failed(e),
+                    // There was a word, but it is gone: nobody else reads there.
+                    None => op.failed(ErrorKind::Contract),
+                },
+                _ => op.failed(ErrorKind::Contract),
+            },
             IoDone::Failed(e) => {
                 self.opening = None;
                 op.failed(e)
@@ -286,13 +270,13 @@ impl Level for Shm {
             path.in_flight = Some(live.tx.unread());
             return c.reply::<PathInfo>(path);
         }
-        contacts(&live.local, &live.peer, c)
+        live.ends.answer(c)
     }
 
     /// An end that has no path is named by its process, which may have other connections.
     fn same_peer(&self, contact: &Contact) -> Option<bool> {
         let live = self.live.as_ref()?;
-        let to = path(&live.peer).ok()?;
+        let to = path(&live.ends.peer).ok()?;
         (path(contact).ok()? == to).then_some(true)
     }
 }

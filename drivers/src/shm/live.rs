@@ -8,12 +8,12 @@ use smallvec::SmallVec;
 use xio_core::buffer::{Chunk, Foreign};
 use xio_core::io::{Direction, Io};
 use xio_core::op::{Read, Ready, Write};
-use xio_core::{Contact, Cx, Error, ErrorKind, Held, Op};
+use xio_core::{Cx, Error, ErrorKind, Held, Op};
 
 use super::Options;
 use super::kept::Bell;
 use super::map::{Map, Trusted};
-use super::meet::{Guest, Rings};
+use super::meet::{Ends, Rings};
 use super::memory::Memory;
 use super::post::{Posts, Shared};
 use super::ring::{BELL, ENDED, Foul, HEADER, OPEN, RESET, Reader, Side, Writer, footprint, may_sleep};
@@ -43,8 +43,7 @@ pub(super) struct Live {
     pub(super) reader: Option<Held<Read>>,
     pub(super) writer: Option<Held<Write>>,
     pub(super) ready: SmallVec<[Held<Ready>; 1]>,
-    pub(super) local: Contact,
-    pub(super) peer: Contact,
+    pub(super) ends: Ends,
 }
 
 /// What a read found.
@@ -57,7 +56,7 @@ pub(super) enum Found {
 
 impl Live {
     /// A connection whose socket the reactor has, and the request that hears of it.
-    pub(super) fn new(cx: &mut Cx<'_>, options: &Options, guest: &Guest, rings: Rings, shared: Arc<Shared>) -> Self {
+    pub(super) fn new(cx: &mut Cx<'_>, options: &Options, ends: Ends, rings: Rings, shared: Arc<Shared>) -> Self {
         // Half the ring: with the other half a writer gets on.
         let held = usize::try_from(options.held.0).unwrap_or(usize::MAX).min(rings.rx.size() / 2);
         let posts = Posts::new(&shared);
@@ -65,7 +64,7 @@ impl Live {
         Self {
             rx: Reader::new(rings.rx),
             tx: Writer::new(rings.tx),
-            message: guest.message,
+            message: options.message,
             held,
             trust: options.trust == "peer",
             shared,
@@ -74,8 +73,7 @@ impl Live {
             reader: None,
             writer: None,
             ready: SmallVec::new(),
-            local: guest.local.clone(),
-            peer: guest.peer.clone(),
+            ends,
         }
     }
 

@@ -16,10 +16,11 @@ use rustix::fs::{FileType, FlockOperation, Mode, OFlags, fchmod, flock, lstat, s
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect, listen, recvmsg, send, sendmsg,
-    socket_with, sockopt,
+    SendFlags, SocketAddrUnix, SocketFlags, SocketType, bind, connect, listen, recvmsg, send, sendmsg, socket_with,
+    sockopt,
 };
 use rustix::process::geteuid;
+use xio_core::io::Sock;
 use xio_core::{Contact, Error, ErrorKind};
 
 use super::map::Map;
@@ -46,17 +47,29 @@ pub(super) struct Rings {
     pub(super) tx: Arc<Map>,
 }
 
-/// A connection whose peer has not been heard yet.
+/// A connection that was accepted, whose peer has not been heard yet.
 pub(super) struct Guest {
-    pub(super) fd: OwnedFd,
+    pub(super) sock: Sock,
     pub(super) message: bool,
+    pub(super) ends: Ends,
+}
+
+/// A connection that was opened: the peer has yet to hear of it.
+pub(super) struct Met {
+    pub(super) fd: OwnedFd,
+    pub(super) rings: Rings,
+    pub(super) ends: Ends,
+}
+
+/// What both ends of a connection are called.
+#[derive(Clone)]
+pub(super) struct Ends {
     pub(super) local: Contact,
     pub(super) peer: Contact,
 }
 
-/// A socket that listens. Its path goes with it.
+/// Where a socket listens. The path goes with it.
 pub(super) struct Meeting {
-    pub(super) fd: OwnedFd,
     pub(super) path: PathBuf,
     /// Device and inode: what lies at the path by then may be another's.
     node: (u64, u64),
@@ -79,7 +92,7 @@ pub(super) fn path(contact: &Contact) -> Result<&Path, Error> {
 }
 
 /// Connects, makes the rings and sends them. May block for a moment.
-pub(super) fn open(path: &Path, message: bool, size: usize) -> Result<(Guest, Rings), Error> {
+pub(super) fn open(path: &Path, message: bool, size: usize) -> Result<Met, Error> {
     check_directory(path)?;
     let fd = connected(path)?;
     check_peer(fd.as_fd(), path)?;
@@ -99,9 +112,8 @@ pub(super) fn open(path: &Path, message: bool, size: usize) -> Result<(Guest, Ri
         Err(Errno::PIPE | Errno::CONNRESET) => {}
         Err(e) => return Err(io::Error::from(e).into()),
     }
-    let local = process(std::process::id());
-    let guest = Guest { fd, message, local, peer: contact(path) };
-    Ok((guest, Rings { rx: Arc::new(rx), tx: Arc::new(tx) }))
+    let ends = Ends { local: process(std::process::id()), peer: contact(path) };
+    Ok(Met { fd, rings: Rings { rx: Arc::new(rx), tx: Arc::new(tx) }, ends })
 }
 
 fn connected(path: &Path) -> Result<OwnedFd, Error> {
@@ -159,6 +171,11 @@ fn check_peer(fd: BorrowedFd<'_>, path: &Path) -> Result<u32, Error> {
     Ok(peer.pid.as_raw_nonzero().get().unsigned_abs())
 }
 
+fn descriptor(sock: &Sock) -> Result<BorrowedFd<'_>, Error> {
+    let text = "the engine's reactor has sockets without descriptors, and memory is shared by descriptors only";
+    sock.socket().descriptor().ok_or_else(|| Error::new(ErrorKind::Unsupported).detail(text))
+}
+
 /// An end that has no path is named by its process.
 fn process(pid: u32) -> Contact {
     Contact::new(format!("pid:{pid}"))
@@ -169,8 +186,8 @@ fn contact(path: &Path) -> Contact {
 }
 
 impl Meeting {
-    /// Listens. May block for a moment.
-    pub(super) fn at(path: PathBuf, message: bool, backlog: u32) -> Result<Self, Error> {
+    /// Listens, at a socket that is still to be taken in. May block for a moment.
+    pub(super) fn at(path: PathBuf, message: bool, backlog: u32) -> Result<(Self, OwnedFd), Error> {
         check_directory(&path)?;
         let failed = |e: Errno| Error::from(io::Error::from(e)).detail(format!("`{}`", path.display()));
         let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, FLAGS, None).map_err(failed)?;
@@ -188,30 +205,22 @@ impl Meeting {
             other => other.map_err(failed)?,
         }
         let found = lstat(&path).map_err(failed)?;
-        let meeting = Self { fd, path, node: (found.st_dev, found.st_ino), message };
-        listen(&meeting.fd, i32::try_from(backlog).unwrap_or(i32::MAX)).map_err(io::Error::from)?;
-        Ok(meeting)
+        let meeting = Self { path, node: (found.st_dev, found.st_ino), message };
+        listen(&fd, i32::try_from(backlog).unwrap_or(i32::MAX)).map_err(io::Error::from)?;
+        Ok((meeting, fd))
     }
 
     pub(super) fn contact(&self) -> Contact {
         contact(&self.path)
     }
 
-    /// Takes the next peer in that is one of ours.
-    ///
-    /// # Errors
-    /// `WouldBlock` where nobody waits; that of the system where it has no more descriptors or memory.
-    pub(super) fn accept(&self) -> io::Result<Guest> {
-        loop {
-            let fd = match accept_with(&self.fd, FLAGS) {
-                Err(Errno::CONNABORTED | Errno::INTR) => continue,
-                other => other?,
-            };
-            // Another user's is not worth an error.
-            if let Ok(pid) = check_peer(fd.as_fd(), &self.path) {
-                return Ok(Guest { fd, message: self.message, local: self.contact(), peer: process(pid) });
-            }
-        }
+    /// A peer that was accepted, if it is one of ours. Another user's is not worth an error.
+    pub(super) fn guest(&self, sock: Sock) -> Result<Option<Guest>, Error> {
+        let peer = check_peer(descriptor(&sock)?, &self.path).ok();
+        Ok(peer.map(|pid| {
+            let ends = Ends { local: self.contact(), peer: process(pid) };
+            Guest { sock, message: self.message, ends }
+        }))
     }
 }
 
@@ -222,11 +231,12 @@ impl Guest {
     /// `WouldBlock` where it has not come yet; `Protocol` where it is no good; `Refused`.
     pub(super) fn greet(&self) -> io::Result<Rings> {
         let foul = |text: &'static str| io::Error::from(Error::new(ErrorKind::Protocol).detail(text));
+        let fd = descriptor(&self.sock)?;
         let mut hello = [0; HELLO];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
-        let got = recvmsg(&self.fd, &mut [io::IoSliceMut::new(&mut hello)], &mut control, flags)?;
+        let got = recvmsg(fd, &mut [io::IoSliceMut::new(&mut hello)], &mut control, flags)?;
         let mut fds = Vec::new();
         for message in control.drain() {
             if let RecvAncillaryMessage::ScmRights(rights) = message {
@@ -241,7 +251,7 @@ impl Guest {
             return Err(foul("the peer's first words are no greeting of this version"));
         }
         if (rest[0] == 1) != self.message {
-            let _ = send(&self.fd, &[REFUSED], SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+            let _ = send(fd, &[REFUSED], SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
             let (ours, theirs) = if self.message { ("messages", "a stream") } else { ("a stream", "messages") };
             let text = format!("this end has {ours}, the peer {theirs}: set `message` at both ends or at neither");
             return Err(Error::new(ErrorKind::Refused).detail(text).into());

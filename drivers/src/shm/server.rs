@@ -1,54 +1,33 @@
-//! The level that listens at a path. Invariant: one request is with the reactor at most, and only while somebody waits for a connection; one that nobody waits for any more goes to the next who asks.
+//! The level that listens at a path. Invariant: a connection that nobody waits for any more goes to the next who asks.
 
 use std::collections::VecDeque;
-use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::Duration;
 
 use xio_core::cntl::{Cntl, LocalContact};
-use xio_core::cx::{EventKind, Timer};
 use xio_core::io::{Io, IoDone, Sock, SocketOptions};
 use xio_core::level::{Cancel, Reason};
 use xio_core::op::{Accept, Close, Listen, OpId};
-use xio_core::{Contact, Cx, Error, ErrorKind, Flow, Held, Level, Op};
+use xio_core::{Contact, Cx, Error, ErrorKind, Flow, Level, Op};
 
 use super::Options;
 use super::driver::Listening;
 use super::meet::{Guest, Meeting, fresh, path};
-use super::post::Call;
-
-/// First and longest wait after descriptors or memory ran out.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+use crate::waiting::Waiting;
 
 /// A server.
 pub(super) struct Listener {
     options: Options,
     listening: Arc<Listening>,
-    meeting: Option<Arc<Meeting>>,
-    /// The same socket, for the reactor to wait for.
+    meeting: Option<Meeting>,
     sock: Option<Sock>,
-    waiting: VecDeque<Held<Accept>>,
+    waiting: Waiting,
     ready: VecDeque<Box<Guest>>,
-    request: Option<(u32, OpId, Arc<Call<Guest>>)>,
-    next_tag: u32,
-    pause: Option<Timer>,
-    backoff: Duration,
 }
 
 impl Listener {
     pub(super) fn new(options: Options, listening: Arc<Listening>) -> Self {
-        Self {
-            options,
-            listening,
-            meeting: None,
-            sock: None,
-            waiting: VecDeque::new(),
-            ready: VecDeque::new(),
-            request: None,
-            next_tag: 0,
-            pause: None,
-            backoff: BACKOFF.0,
-        }
+        Self { options, listening, meeting: None, sock: None, waiting: Waiting::new(), ready: VecDeque::new() }
     }
 
     fn begin<'o>(&self, op: Op<'o, Listen>) -> Flow<'o> {
@@ -77,14 +56,8 @@ impl Listener {
 
     /// Asks for a connection, if somebody waits for one.
     fn ask(&mut self, cx: &mut Cx<'_>) {
-        let (Some(sock), Some(meeting)) = (&self.sock, &self.meeting) else { return };
-        if self.waiting.is_empty() || self.request.is_some() || self.pause.is_some() {
-            return;
-        }
-        self.next_tag = self.next_tag.wrapping_add(1);
-        let meeting = meeting.clone();
-        let (call, io) = Call::new(sock.clone(), move || meeting.accept());
-        self.request = Some((self.next_tag, cx.io(io, self.next_tag), call));
+        let Some(sock) = &self.sock else { return };
+        self.waiting.ask(cx, || Io::Accept(sock.clone(), Box::default()));
     }
 }
 
@@ -92,14 +65,11 @@ impl Level for Listener {
     fn listen<'o>(&mut self, _: &mut Cx<'_>, mut op: Op<'o, Listen>) -> Flow<'o> {
         match op.io_done() {
             IoDone::None => self.begin(op),
-            IoDone::Value(v) => match v.downcast::<Meeting>() {
-                Ok(meeting) => {
-                    let fd = match meeting.fd.as_fd().try_clone_to_owned() {
-                        Ok(fd) => fd,
-                        Err(e) => return op.failed(e),
-                    };
+            IoDone::Value(v) => match v.downcast::<(Meeting, OwnedFd)>() {
+                Ok(met) => {
+                    let (meeting, fd) = *met;
                     self.listening.lock().push(meeting.path.clone());
-                    self.meeting = Some(Arc::new(*meeting));
+                    self.meeting = Some(meeting);
                     op.io(Io::Adopt(Box::new((fd, SocketOptions::default()))))
                 }
                 Err(_) => op.failed(ErrorKind::Contract),
@@ -122,12 +92,11 @@ impl Level for Listener {
             return op.failed(ErrorKind::Closed);
         }
         if let Some(guest) = self.ready.pop_front() {
-            op.set_contacts(guest.local.clone(), guest.peer.clone());
+            op.set_contacts(guest.ends.local.clone(), guest.ends.peer.clone());
             op.set_link(cx, guest);
             return op.finished();
         }
-        let (held, flow) = op.hold(cx);
-        self.waiting.push_back(held);
+        let flow = self.waiting.hold(cx, op);
         self.ask(cx);
         flow
     }
@@ -135,7 +104,7 @@ impl Level for Listener {
     fn close<'o>(&mut self, _: &mut Cx<'_>, mut op: Op<'o, Close>) -> Flow<'o> {
         let _ = op.io_done();
         self.stop();
-        self.pause = None;
+        self.waiting.end_pause();
         self.ready.clear();
         match self.sock.take() {
             Some(sock) => op.io(Io::Close(Box::new((sock, None)))),
@@ -143,46 +112,35 @@ impl Level for Listener {
         }
     }
 
-    fn io_done(&mut self, cx: &mut Cx<'_>, tag: u32, _: IoDone) {
-        let Some((_, _, call)) = self.request.take_if(|(t, ..)| *t == tag) else { return };
-        // Nothing came of it where nobody waits any more.
-        match call.take() {
-            Some(Ok(guest)) => {
-                self.backoff = BACKOFF.0;
-                self.ready.push_back(Box::new(guest));
-                if let Some(held) = self.waiting.pop_front() {
-                    cx.retry(held);
+    fn io_done(&mut self, cx: &mut Cx<'_>, tag: u32, done: IoDone) {
+        if !self.waiting.is_answered(tag) {
+            return;
+        }
+        match done {
+            IoDone::Connected(c) => {
+                self.waiting.came();
+                match self.meeting.as_ref().map(|m| m.guest(c.sock)) {
+                    Some(Ok(Some(guest))) => {
+                        self.ready.push_back(Box::new(guest));
+                        self.waiting.serve(cx);
+                    }
+                    Some(Err(e)) => self.waiting.fail_all(cx, &e),
+                    Some(Ok(None)) | None => {}
                 }
             }
-            Some(Err(e)) => {
-                if Error::from(e).kind() == ErrorKind::Exhausted {
-                    cx.event(EventKind::Other("exhausted"));
-                }
-                self.pause = Some(cx.after(self.backoff, 0));
-                self.backoff = (self.backoff * 2).min(BACKOFF.1);
-            }
-            None => {}
+            IoDone::Failed(e) => self.waiting.failed(cx, Error::from(e).kind()),
+            _ => {}
         }
         self.ask(cx);
     }
 
     fn timer(&mut self, cx: &mut Cx<'_>, _: u32) {
-        self.pause = None;
+        self.waiting.end_pause();
         self.ask(cx);
     }
 
     fn cancel(&mut self, cx: &mut Cx<'_>, id: OpId, _: Reason) -> Cancel {
-        if let Some(i) = self.waiting.iter().position(|h| h.id() == id) {
-            drop(self.waiting.remove(i));
-        }
-        if self.waiting.is_empty() {
-            self.pause = None;
-            if let Some((_, op, _)) = self.request {
-                // Should it be done by now, its connection goes to the next accept.
-                cx.cancel(op);
-            }
-        }
-        Cancel::Take
+        self.waiting.cancel(cx, id)
     }
 
     fn cntl(&mut self, _: &mut Cx<'_>, c: &mut Cntl<'_>) -> Result<(), Error> {

@@ -1,28 +1,21 @@
-//! The level of a server: listens, and hands connections out. Invariant: one accept request is with
-//! the reactor at most, and only while somebody waits for a connection; accept ops wait here in
-//! order, and a connection that nobody waits for any more goes to the next.
+//! The level of a server: listens, and hands connections out. Invariant: a connection that nobody waits for any
+//! more goes to the next who asks.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use xio_core::cntl::{Cntl, LocalContact};
-use xio_core::cx::{EventKind, Timer};
 use xio_core::io::{Connected, Io, IoDone, Sock};
 use xio_core::level::{Cancel, Reason};
 use xio_core::op::{Accept, Close, Listen, OpId};
-use xio_core::{Contact, Cx, Error, ErrorKind, Flow, Held, Level, Op};
+use xio_core::{Contact, Cx, Error, ErrorKind, Flow, Level, Op};
 
 use super::Options;
 use super::cntl::{Live, not_open, option};
 use crate::net::{Listed, Listening, Places, canonical, unresolved, usable};
-
-/// First and longest wait after descriptors or memory ran out.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
-/// Accepts that fail in a row, for whatever reason, before the next waits as well.
-const MAX_STREAK: u32 = 16;
+use crate::waiting::Waiting;
 
 /// A listening socket.
 pub(super) struct Listener {
@@ -33,14 +26,8 @@ pub(super) struct Listener {
     sock: Option<Sock>,
     contact: Contact,
     places: Places,
-    waiting: VecDeque<Held<Accept>>,
+    waiting: Waiting,
     ready: VecDeque<Box<Connected>>,
-    /// The tag of the request under way.
-    request: Option<(u32, OpId)>,
-    next_tag: u32,
-    pause: Option<Timer>,
-    backoff: Duration,
-    streak: u32,
 }
 
 impl Listener {
@@ -52,13 +39,8 @@ impl Listener {
             sock: None,
             contact: Contact::None,
             places: Places::default(),
-            waiting: VecDeque::new(),
+            waiting: Waiting::new(),
             ready: VecDeque::new(),
-            request: None,
-            next_tag: 0,
-            pause: None,
-            backoff: BACKOFF.0,
-            streak: 0,
         }
     }
 
@@ -146,39 +128,7 @@ impl Listener {
     /// Asks for a connection, if somebody waits for one.
     fn ask(&mut self, cx: &mut Cx<'_>) {
         let Some(sock) = &self.sock else { return };
-        if self.waiting.is_empty() || self.request.is_some() || self.pause.is_some() {
-            return;
-        }
-        self.next_tag = self.next_tag.wrapping_add(1);
-        let options = Box::new(self.options.lock().socket());
-        let op = cx.io(Io::Accept(sock.clone(), options), self.next_tag);
-        self.request = Some((self.next_tag, op));
-    }
-
-    /// An accept failed: what of it concerns one connection only never ends an accept op.
-    fn failed(&mut self, cx: &mut Cx<'_>, e: Error) {
-        self.streak = self.streak.saturating_add(1);
-        match e.kind() {
-            // A close, or nobody waited any more.
-            ErrorKind::Cancelled => {}
-            // The socket does not listen.
-            ErrorKind::InvalidInput => {
-                for held in self.waiting.drain(..) {
-                    cx.finish(held, Err(e.clone().detail("the socket does not listen")));
-                }
-            }
-            ErrorKind::Exhausted => {
-                cx.event(EventKind::Other("exhausted"));
-                self.rest(cx);
-            }
-            _ if self.streak >= MAX_STREAK => self.rest(cx),
-            _ => {}
-        }
-    }
-
-    fn rest(&mut self, cx: &mut Cx<'_>) {
-        self.pause = Some(cx.after(self.backoff, 0));
-        self.backoff = (self.backoff * 2).min(BACKOFF.1);
+        self.waiting.ask(cx, || Io::Accept(sock.clone(), Box::new(self.options.lock().socket())));
     }
 }
 
@@ -217,8 +167,7 @@ impl Level for Listener {
             op.set_link(cx, c);
             return op.finished();
         }
-        let (held, flow) = op.hold(cx);
-        self.waiting.push_back(held);
+        let flow = self.waiting.hold(cx, op);
         self.ask(cx);
         flow
     }
@@ -226,7 +175,7 @@ impl Level for Listener {
     fn close<'o>(&mut self, _: &mut Cx<'_>, mut op: Op<'o, Close>) -> Flow<'o> {
         let _ = op.io_done();
         self.listed = None;
-        self.pause = None;
+        self.waiting.end_pause();
         self.ready.clear();
         match self.sock.take() {
             Some(sock) => op.io(Io::Close(Box::new((sock, None)))),
@@ -235,46 +184,33 @@ impl Level for Listener {
     }
 
     fn io_done(&mut self, cx: &mut Cx<'_>, tag: u32, done: IoDone) {
-        if self.request.take_if(|(t, _)| *t == tag).is_none() {
+        if !self.waiting.is_answered(tag) {
             return;
         }
         match done {
             IoDone::Connected(c) => {
-                self.streak = 0;
-                self.backoff = BACKOFF.0;
+                self.waiting.came();
                 self.ready.push_back(c);
-                if let Some(held) = self.waiting.pop_front() {
-                    cx.retry(held);
-                }
+                self.waiting.serve(cx);
             }
-            IoDone::Failed(e) => self.failed(cx, e.into()),
+            IoDone::Failed(e) => match Error::from(e) {
+                e if e.kind() == ErrorKind::InvalidInput => {
+                    self.waiting.fail_all(cx, &e.detail("the socket does not listen"));
+                }
+                e => self.waiting.failed(cx, e.kind()),
+            },
             _ => {}
         }
         self.ask(cx);
     }
 
     fn timer(&mut self, cx: &mut Cx<'_>, _: u32) {
-        self.pause = None;
+        self.waiting.end_pause();
         self.ask(cx);
     }
 
-    fn cancel(&mut self, cx: &mut Cx<'_>, id: OpId, reason: Reason) -> Cancel {
-        let Some(held) = self.waiting.iter().position(|h| h.id() == id).and_then(|i| self.waiting.remove(i)) else {
-            return Cancel::Take;
-        };
-        let kind = match reason {
-            Reason::Cancelled => ErrorKind::Cancelled,
-            Reason::TimedOut => ErrorKind::TimedOut,
-        };
-        cx.finish(held, Err(kind.into()));
-        if self.waiting.is_empty() {
-            self.pause = None;
-            if let Some((_, op)) = self.request {
-                // Should it be done by now, its connection goes to the next accept.
-                cx.cancel(op);
-            }
-        }
-        Cancel::Keep
+    fn cancel(&mut self, cx: &mut Cx<'_>, id: OpId, _: Reason) -> Cancel {
+        self.waiting.cancel(cx, id)
     }
 
     fn cntl(&mut self, _: &mut Cx<'_>, c: &mut Cntl<'_>) -> Result<(), Error> {

@@ -1,9 +1,7 @@
-//! The level of a server: receives from whoever is new, and hands links out. Invariant: one receive is with
-//! the reactor at most, and only while somebody waits for a link; accept ops wait here in order.
+//! The level of a server: receives from whoever is new, and hands links out. Invariant: it receives only while
+//! somebody waits for a link.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use xio_core::cntl::{Cntl, LocalContact};
@@ -11,20 +9,17 @@ use xio_core::cx::Timer;
 use xio_core::io::{Connected, Io, IoDone, Sock};
 use xio_core::level::{Cancel, Reason};
 use xio_core::op::{Accept, Close, Listen, OpId};
-use xio_core::{Contact, Cx, Error, ErrorKind, Flow, Held, Level, Op};
+use xio_core::{Contact, Cx, Error, ErrorKind, Flow, Level, Op};
 
 use super::cntl::{Live, not_open, option};
 use super::hub::Hub;
 use super::open::refused;
 use super::{Counts, Options};
 use crate::net::{Listed, Listening, Places, canonical, unresolved, usable};
+use crate::waiting::{GO_ON, Waiting};
 
-/// Receives that fail in a row before the next waits, and how long.
-const MAX_STREAK: u32 = 16;
-const PAUSE: Duration = Duration::from_millis(50);
-/// Timers.
-const GO_ON: u32 = 0;
-const LOOK: u32 = 1;
+/// Tag of the timer that looks after links nobody takes.
+const LOOK: u32 = GO_ON + 1;
 
 /// A socket that listens.
 pub(super) struct Listener {
@@ -35,12 +30,7 @@ pub(super) struct Listener {
     hub: Option<Arc<Hub>>,
     contact: Contact,
     places: Places,
-    waiting: VecDeque<Held<Accept>>,
-    /// The receive under way.
-    request: Option<(u32, OpId)>,
-    next_tag: u32,
-    streak: u32,
-    pause: Option<Timer>,
+    waiting: Waiting,
     look: Option<Timer>,
 }
 
@@ -54,11 +44,7 @@ impl Listener {
             hub: None,
             contact: Contact::None,
             places: Places::default(),
-            waiting: VecDeque::new(),
-            request: None,
-            next_tag: 0,
-            streak: 0,
-            pause: None,
+            waiting: Waiting::new(),
             look: None,
         }
     }
@@ -116,11 +102,7 @@ impl Listener {
     /// Receives, if somebody waits for a link.
     fn ask(&mut self, cx: &mut Cx<'_>) {
         let Some(sock) = &self.sock else { return };
-        if self.waiting.is_empty() || self.request.is_some() || self.pause.is_some() {
-            return;
-        }
-        self.next_tag = self.next_tag.wrapping_add(1);
-        self.request = Some((self.next_tag, cx.io(Io::RecvDatagrams(sock.clone()), self.next_tag)));
+        self.waiting.ask(cx, || Io::RecvDatagrams(sock.clone()));
     }
 
     /// Lets as many accepts try again as links wait, and sees to it that none waits for ever.
@@ -128,11 +110,8 @@ impl Listener {
         let Some(hub) = &self.hub else { return };
         let mut links = hub.waiting();
         let idle = hub.options().idle;
-        while links > 0
-            && let Some(held) = self.waiting.pop_front()
-        {
+        while links > 0 && self.waiting.serve(cx) {
             links -= 1;
-            cx.retry(held);
         }
         if links == 0 {
             self.look = None;
@@ -143,7 +122,7 @@ impl Listener {
 
     fn stop(&mut self) {
         self.listed = None;
-        self.pause = None;
+        self.waiting.end_pause();
         self.look = None;
         if let Some(hub) = self.hub.take() {
             hub.end();
@@ -190,8 +169,7 @@ impl Level for Listener {
             op.set_link(cx, Box::new(link));
             return op.finished();
         }
-        let (held, flow) = op.hold(cx);
-        self.waiting.push_back(held);
+        let flow = self.waiting.hold(cx, op);
         self.ask(cx);
         flow
     }
@@ -206,23 +184,16 @@ impl Level for Listener {
     }
 
     fn io_done(&mut self, cx: &mut Cx<'_>, tag: u32, done: IoDone) {
-        if self.request.take_if(|(t, _)| *t == tag).is_none() {
+        if !self.waiting.is_answered(tag) {
             return;
         }
         match (done, &self.hub) {
             (IoDone::Datagrams(came), Some(hub)) => {
-                self.streak = 0;
+                self.waiting.came();
                 hub.put(*came);
                 self.serve(cx);
             }
-            (IoDone::Failed(e), _) => {
-                // A close, or nobody waits any more, is no failure.
-                let stopped = Error::from(e).kind() == ErrorKind::Cancelled;
-                self.streak = if stopped { 0 } else { self.streak.saturating_add(1) };
-                if self.streak >= MAX_STREAK {
-                    self.pause = Some(cx.after(PAUSE, GO_ON));
-                }
-            }
+            (IoDone::Failed(e), _) => self.waiting.failed(cx, Error::from(e).kind()),
             _ => {}
         }
         self.ask(cx);
@@ -240,28 +211,13 @@ impl Level for Listener {
             }
             self.serve(cx);
         } else {
-            self.pause = None;
+            self.waiting.end_pause();
             self.ask(cx);
         }
     }
 
-    fn cancel(&mut self, cx: &mut Cx<'_>, id: OpId, reason: Reason) -> Cancel {
-        let Some(held) = self.waiting.iter().position(|h| h.id() == id).and_then(|i| self.waiting.remove(i)) else {
-            return Cancel::Take;
-        };
-        let kind = match reason {
-            Reason::Cancelled => ErrorKind::Cancelled,
-            Reason::TimedOut => ErrorKind::TimedOut,
-        };
-        cx.finish(held, Err(kind.into()));
-        if self.waiting.is_empty() {
-            self.pause = None;
-            if let Some((_, op)) = self.request {
-                // Should it be done by now, its link waits for the next accept.
-                cx.cancel(op);
-            }
-        }
-        Cancel::Keep
+    fn cancel(&mut self, cx: &mut Cx<'_>, id: OpId, _: Reason) -> Cancel {
+        self.waiting.cancel(cx, id)
     }
 
     fn cntl(&mut self, _: &mut Cx<'_>, c: &mut Cntl<'_>) -> Result<(), Error> {

@@ -15,8 +15,7 @@ use crate::target;
 /// Run the rules of the driver contract on a stack.
 ///
 /// A stack is tested as it stands, with a probe between every two levels, on a simulated network and
-/// in virtual time; one with `shm` on real sockets, which takes minutes. A single driver that needs others below it
-/// gets them from the kit. A rule that does not apply names the property of the stack that makes it so.
+/// in virtual time. A single driver that needs others below it gets them from the kit. A rule that does not apply names the property of the stack that makes it so.
 #[derive(clap::Args)]
 #[command(after_help = HELP)]
 pub(crate) struct Contract {
@@ -79,12 +78,6 @@ fn subject(text: &str, ui: &Ui) -> Outcome<Subject> {
         && !text.contains(['/', '{']);
     if !alone {
         let target = target::endpoint(text, ui)?;
-        if target.stack.levels().any(|l| l.caps().shared_memory) {
-            let at = target.contact;
-            let note = "memory that processes share is not simulated: real sockets, real time";
-            let _ = writeln!(std::io::stderr(), "{}", ui.err.dim(note));
-            return Ok(Subject::stack(target.stack.root()).named(text).at(at).on_real_sockets());
-        }
         let bottom = target.stack.levels().last();
         if let Some(l) = bottom.filter(|l| {
             l.driver().info().name == "udp"

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use xio_stacks::core::Contact;
 use xio_testkit::voyage::{Faults, Log, Settings, voyage};
 
 use crate::exit::{Failure, Outcome};
@@ -19,7 +20,7 @@ use crate::target;
 #[derive(clap::Args)]
 #[command(after_help = HELP)]
 pub(crate) struct Sim {
-    /// The stack; its transport must be one that the simulated network carries (tcp)
+    /// The stack; its transport must be one that a simulation carries (tcp, shm)
     spec: String,
     /// What all chance comes from
     #[arg(long, default_value_t = 0, conflicts_with = "seeds")]
@@ -52,6 +53,7 @@ Examples:
   xio sim queue/frame/tcp --seed 7
   xio sim frame/tcp --seeds 0..10000 --milliseconds 30 --bytes 1500
   xio sim tcp --seed 7 --minutes 5 --fault partition,slow --json
+  xio sim 'frame/shm' --seeds 0..1000       over shm: delay, spurious, reset, partition, emfile, aborted, cancel, close
 
 Exit codes: 0 all as it must be, 1 something broke, 2 bad usage or spec.";
 
@@ -75,15 +77,18 @@ impl Sim {
         }
         let bottom = stack.levels().last().map_or("its transport", |l| l.driver().info().name);
         // Others need no network, or no connection before a link is there.
-        if bottom != "tcp" {
-            return Err(not_simulated(bottom, ""));
-        }
+        let at = match bottom {
+            "tcp" => Contact::new("127.0.0.1:0"),
+            "shm" => Contact::None,
+            other => return Err(not_simulated(other, "")),
+        };
         let range = self.seeds.clone().unwrap_or_else(|| self.seed..self.seed.saturating_add(1));
         let count = range.end - range.start;
         let began = Instant::now();
         let mut all = Sum::default();
         for seed in range {
-            let log = voyage(&stack, &self.settings(seed)?).map_err(|e| not_simulated(bottom, &format!(" ({e})")))?;
+            let log = voyage(&stack, &self.settings(seed)?.with_contact(at.clone()))
+                .map_err(|e| not_simulated(bottom, &format!(" ({e})")))?;
             let done = seed - self.seeds.as_ref().map_or(seed, |r| r.start) + 1;
             if ui.live && count > 1 && done.is_multiple_of(64) {
                 let _ = write!(std::io::stderr(), "\r{done} of {count} seeds");
@@ -207,5 +212,5 @@ fn clear(ui: &Ui, count: u64) {
 }
 
 fn not_simulated(name: &str, why: &str) -> Failure {
-    Failure::Usage(format!("the simulated network does not carry `{name}`; a stack over `tcp` runs there{why}"))
+    Failure::Usage(format!("no simulation carries `{name}`; stacks over `tcp` and `shm` run there{why}"))
 }

@@ -133,7 +133,7 @@ impl Subject {
         self
     }
 
-    /// Runs it on real sockets and in real time, for a driver that a simulation cannot carry.
+    /// Runs it on real sockets and in real time, for what a simulation leaves out: how threads wait.
     #[must_use]
     pub fn on_real_sockets(mut self) -> Self {
         self.real = true;

@@ -4,9 +4,9 @@
 mod subjects;
 
 use xio_core::{LevelNode, Stack};
-use xio_drivers::{frame, queue, shm, udp};
+use xio_drivers::{frame, udp};
 use xio_testkit::budget::Budget;
-use xio_testkit::{Subject, driver_contract};
+use xio_testkit::driver_contract;
 
 /// What the rules about memory count with.
 #[global_allocator]
@@ -21,6 +21,9 @@ driver_contract!(frame_contract, subjects::frame_contract());
 driver_contract!(tcp_contract, subjects::tcp_contract());
 driver_contract!(udp_contract, subjects::udp_contract());
 driver_contract!(queue_over_udp, subjects::queue_over_udp());
+driver_contract!(shm_contract, subjects::shm_contract());
+driver_contract!(shm_of_messages, subjects::shm_of_messages());
+driver_contract!(queue_and_frame_over_shm, subjects::queue_and_frame_over_shm());
 driver_contract!(loop_contract, subjects::loop_contract());
 driver_contract!(loop_of_messages, subjects::loop_of_messages());
 driver_contract!(void_contract, subjects::void_contract());
@@ -37,20 +40,6 @@ driver_contract!(all_of_it, subjects::all_of_it());
 driver_contract!(datagrams, subjects::datagrams());
 driver_contract!(shared_memory, subjects::shared_memory());
 driver_contract!(greeting, subjects::greeting());
-
-// Two processes' memory and real sockets: no simulation can carry it, and what real time gives is in no table.
-driver_contract!(shm_contract, Subject::transport(shm::driver(), ()).on_real_sockets());
-driver_contract!(
-    shm_of_messages,
-    Subject::transport(shm::driver(), ())
-        .with_attr(Box::new(shm::Options::default().with_message(true)))
-        .named("shm of messages")
-        .on_real_sockets()
-);
-driver_contract!(queue_and_frame_over_shm, {
-    let framed = LevelNode::new(frame::driver()).over(LevelNode::new(shm::driver()));
-    Subject::stack(LevelNode::new(queue::driver()).over(framed)).on_real_sockets()
-});
 
 /// A stream cannot be made of what gets lost.
 #[test]

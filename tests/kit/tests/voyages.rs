@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use xio_core::{LevelNode, Stack};
-use xio_drivers::{frame, null, queue, tcp};
+use xio_drivers::{frame, null, queue, shm, tcp};
 use xio_testkit::voyage::{Log, Settings, voyage};
 
 /// Seeds of each stack; the gate sails many more with `xio sim`, built for speed.
@@ -26,7 +26,11 @@ fn early() -> LevelNode {
 fn sail(spec: &str, root: &LevelNode, seeds: std::ops::Range<u64>) {
     let stack = Stack::new(root.clone()).unwrap();
     for seed in seeds {
-        let settings = Settings::new(seed).with_length(Duration::from_millis(30)).with_bytes(1500);
+        let mut settings = Settings::new(seed).with_length(Duration::from_millis(30)).with_bytes(1500);
+        if spec.ends_with("shm") {
+            // A path that nobody has.
+            settings = settings.with_contact(());
+        }
         let log = voyage(&stack, &settings).unwrap();
         assert!(
             log.broken.is_empty(),
@@ -56,6 +60,17 @@ fn a_queue_over_messages() {
 fn an_early_queue_and_levels_that_do_nothing() {
     let root = LevelNode::new(null::driver()).over(LevelNode::new(null::driver()).over(early()));
     sail("null/null/queue(early)/frame/tcp", &root, 0..SEEDS);
+}
+
+#[test]
+fn shared_memory() {
+    let root = LevelNode::new(shm::driver());
+    sail("shm", &root, 0..SEEDS);
+    sail(
+        "queue/frame/shm",
+        &LevelNode::new(queue::driver()).over(LevelNode::new(frame::driver()).over(root)),
+        0..SEEDS,
+    );
 }
 
 #[test]

@@ -90,7 +90,8 @@ impl Raw {
     fn gives(&self, below: &[Gives]) -> Option<Gives> {
         let has = |option: &str| self.word.contains(option);
         let Some(first) = below.first() else {
-            return Some(Gives { messages: has("message"), reliable: true, ordered: true });
+            let sure = !self.word.starts_with("udp");
+            return Some(Gives { messages: has("message") || !sure, reliable: sure, ordered: sure });
         };
         let all = |f: fn(&Gives) -> bool| below.iter().all(f);
         let name = self.word.split('(').next().unwrap_or_default();

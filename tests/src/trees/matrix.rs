@@ -34,8 +34,18 @@ const OVER: [&str; 13] = [
     "fault(short_read=0.3, short_write=0.3)",
     "fault(loss=0.1, reorder=0.1)",
 ];
-/// Every shipped transport, as a stream and as messages.
-const BOTTOMS: [&str; 6] = ["tcp", "loop", "loop(message)", "void", "void(message)", "file(mode=read-write, create)"];
+/// Every shipped transport, as a stream and as messages; `udp` as one whose open makes a link at once.
+const BOTTOMS: [&str; 9] = [
+    "tcp",
+    "udp(greet, amplify=0, idle=0s)",
+    "shm",
+    "shm(message)",
+    "loop",
+    "loop(message)",
+    "void",
+    "void(message)",
+    "file(mode=read-write, create)",
+];
 /// What a combination of levels without a transport stands over.
 const BEDS: [&str; 2] = ["tcp", "frame/tcp"];
 
@@ -237,7 +247,7 @@ impl Home {
 
     /// Where a stack is opened to, or listens.
     fn contact(&self, spec: &str) -> Contact {
-        if spec.contains("tcp") {
+        if spec.contains("tcp") || spec.contains("udp") {
             return Contact::new("127.0.0.1:0");
         }
         if !spec.contains("file") {

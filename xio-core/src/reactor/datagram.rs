@@ -4,6 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -251,6 +252,10 @@ impl Socket for Datagram {
 
     fn local(&self) -> Option<SocketAddr> {
         self.stream.local()
+    }
+
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.stream.descriptor()
     }
 
     fn shutdown_write(&self) -> io::Result<()> {

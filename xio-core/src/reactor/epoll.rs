@@ -389,6 +389,10 @@ impl Socket for Stream {
         address(self.socket().local_addr())
     }
 
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.fd.as_fd())
+    }
+
     fn shutdown_write(&self) -> io::Result<()> {
         self.socket().shutdown(std::net::Shutdown::Write)
     }

@@ -119,6 +119,9 @@ impl Socket for Port {
     fn local(&self) -> Option<SocketAddr> {
         self.socket().local()
     }
+    fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.socket().descriptor()
+    }
     fn shutdown_write(&self) -> io::Result<()> {
         self.faults.system_call(OpKind::Shutdown, "shutdown")?;
         self.socket().shutdown_write()

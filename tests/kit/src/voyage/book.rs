@@ -101,20 +101,20 @@ impl Book {
         self.under_way.load(Ordering::Relaxed)
     }
 
-    pub(super) fn connected(&self, local: Contact) {
+    pub(super) fn connected(&self, at: Contact) {
         self.connections.fetch_add(1, Ordering::Relaxed);
         let mut peers = lock(&self.peers);
         if peers.len() >= 64 {
             peers.remove(0);
         }
-        peers.push(local);
+        peers.push(at);
     }
 
     pub(super) fn connections(&self) -> u64 {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// One of the last connections, by the address of its client.
+    /// One of the last connections, by what tells it from others.
     pub(super) fn someone(&self, dice: &mut Dice) -> Option<Contact> {
         let peers = lock(&self.peers);
         let last = peers.len().min(4);

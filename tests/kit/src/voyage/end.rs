@@ -2,11 +2,12 @@
 //! it is so. Invariant: one write and one read of an end are under way at most, so what it checks needs
 //! no order of callbacks.
 
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use xio_core::cntl::LocalContact;
+use xio_core::cntl::{LocalContact, RemoteContact};
 use xio_core::{CloseMode, Contact, Engine, Error, ErrorKind, Handle, Server, Stack};
 
 use super::REST;
@@ -50,9 +51,7 @@ pub(super) fn connect(engine: &Engine, stack: &Stack, to: &Contact, book: &Arc<B
         mine.end_op();
         match r {
             Ok(handle) => {
-                if let Ok(local) = handle.query(LocalContact) {
-                    mine.connected(local);
-                }
+                mine.connected(place(&handle));
                 begin(handle, mine, true);
             }
             Err(e) => {
@@ -95,6 +94,15 @@ pub(super) fn serve(server: &Server, book: &Arc<Book>) {
 fn excused(e: &Error) -> bool {
     use ErrorKind as K;
     matches!(e.kind(), K::Reset | K::BrokenPipe | K::UnexpectedEof | K::TimedOut | K::Refused)
+}
+
+/// What tells a connection from others: its own address, or the path of its server where it has none.
+fn place(handle: &Handle) -> Contact {
+    let own = handle.query(LocalContact).unwrap_or_default();
+    match own.text().is_some_and(|t| t.parse::<SocketAddr>().is_ok()) {
+        true => own,
+        false => handle.query(RemoteContact).unwrap_or_default(),
+    }
 }
 
 fn begin(handle: Handle, book: Arc<Book>, client: bool) {

@@ -37,12 +37,15 @@ pub struct Settings {
     pub connections: usize,
     /// Most bytes an end writes.
     pub bytes: usize,
+    /// Where its server listens.
+    pub at: Contact,
 }
 
 impl Settings {
     /// Some faults of every kind, for a tenth of a virtual second.
     pub fn new(seed: u64) -> Self {
-        Self { seed, length: Duration::from_millis(100), faults: Faults::all(), connections: 3, bytes: 20_000 }
+        let (length, at) = (Duration::from_millis(100), Contact::new("127.0.0.1:0"));
+        Self { seed, length, faults: Faults::all(), connections: 3, bytes: 20_000, at }
     }
 
     /// Sets the virtual time in which connections are made.
@@ -70,6 +73,13 @@ impl Settings {
     #[must_use]
     pub fn with_bytes(mut self, n: usize) -> Self {
         self.bytes = n;
+        self
+    }
+
+    /// Sets where its server listens; a free port of the simulated network if nothing is said.
+    #[must_use]
+    pub fn with_contact(mut self, at: impl Into<Contact>) -> Self {
+        self.at = at.into();
         self
     }
 }
@@ -110,7 +120,7 @@ pub fn voyage(stack: &Stack, settings: &Settings) -> Result<Log, Error> {
     let book = Arc::new(Book::new(stack, settings));
     let mut faults = 0;
     {
-        let server = engine.listen(stack, Contact::new("127.0.0.1:0")).deadline(REST).wait()?;
+        let server = engine.listen(stack, settings.at.clone()).deadline(REST).wait()?;
         end::serve(&server, &book);
         let until = sim.time() + settings.length;
         while sim.time() < until && !book.is_broken() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use xio_core::{Contact, Driver, LevelNode};
-use xio_drivers::{fault, file, frame, loop_, null, pick, queue, rate, tcp, trace, udp, void};
+use xio_drivers::{fault, file, frame, loop_, null, pick, queue, rate, shm, tcp, trace, udp, void};
 use xio_testkit::{Subject, beds, greeter, ledger, listener};
 
 /// Where sockets of the simulated network listen.
@@ -44,6 +44,12 @@ subjects! {
     tcp_contract Subject::transport(tcp::driver(), Contact::new(AT));
     udp_contract Subject::stack(udp_level()).at(Contact::new(AT)).named("udp");
     queue_over_udp Subject::stack(LevelNode::new(queue::driver()).over(udp_level())).at(Contact::new(AT));
+    shm_contract Subject::transport(shm::driver(), ());
+    shm_of_messages {
+        let options = shm::Options::default().with_message(true);
+        Subject::transport(shm::driver(), ()).with_attr(Box::new(options)).named("shm of messages")
+    };
+    queue_and_frame_over_shm Subject::stack(framed_queue(LevelNode::new(shm::driver())));
     loop_contract Subject::transport(loop_::driver(), ());
     loop_of_messages {
         let options = loop_::Options::default().with_message(true);

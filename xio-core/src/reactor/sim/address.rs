@@ -151,7 +151,8 @@ pub(super) fn own_ip(to: IpAddr) -> IpAddr {
     }
 }
 
-fn fault_error(fault: AcceptFault) -> io::Error {
+/// What an accept that fails so says.
+pub(super) fn fault_error(fault: AcceptFault) -> io::Error {
     match fault {
         AcceptFault::TooManyFiles => rustix::io::Errno::MFILE.into(),
         AcceptFault::Aborted => ErrorKind::ConnectionAborted.into(),

@@ -2,6 +2,7 @@
 //! fault acts at the virtual time it is called at, so it is part of what a seed repeats.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::time::Duration;
 
 use super::Sim;
@@ -56,10 +57,14 @@ impl Sim {
         self.world.lock().accept_faults.extend(std::iter::repeat_n(fault, n));
     }
 
-    /// Resets every connection one end of which has this address; both ends see it at once. Says how
-    /// many connections that were.
+    /// Resets every connection one end of which has this address; both ends see it at once. A path stands for the
+    /// unix sockets bound there that were taken in: both ends find that the peer is gone. Says how many connections
+    /// that were.
     pub fn reset(&self, contact: impl Into<Contact>) -> usize {
-        let Some(a) = address(&contact.into()) else { return 0 };
+        let contact = contact.into();
+        let Some(a) = address(&contact) else {
+            return contact.text().map_or(0, |path| self.world.lock().kill(Path::new(path)));
+        };
         let mut w = self.world.lock();
         let hit: Vec<Id> = w
             .slots
@@ -99,7 +104,8 @@ impl Sim {
     /// How many sockets are open, listeners included. An end that was closed counts until its peer
     /// is closed too.
     pub fn sockets(&self) -> usize {
-        self.world.lock().slots.len()
+        let w = self.world.lock();
+        w.slots.len() + w.adopted.len()
     }
 
     /// Fingerprint of everything that happened so far: each connect, accept, transfer with its size,

@@ -4,6 +4,7 @@
 //! levels and the real loop run above it.
 
 mod address;
+mod adopted;
 mod config;
 mod datagram;
 mod fault;
@@ -24,7 +25,7 @@ pub use fault::AcceptFault;
 
 use self::net::{Mark, World};
 use self::socket::Port;
-use super::{Reactor, Waiter};
+use super::{Epoll, Reactor, Waiter};
 use crate::datagram::DatagramOptions;
 use crate::engine::Engine;
 use crate::io::{Connected, Sock, SocketOptions};
@@ -72,9 +73,15 @@ const MOST_POLLS: u64 = 1_000_000;
 /// Datagrams are lost, doubled, overtaken and cut off as [`SimConfig`] says, and lost where nothing leads or
 /// where [`SimConfig::buffer`] bytes lie unread. One that finds nobody comes back to a connected sender.
 /// Ports are shared with TCP: the two do not bind the same one.
+///
+/// Unix sockets that a level made itself are taken in and are the system's own, but word that one is ready comes
+/// after a latency, and can be cut as that of a connection of `127.0.0.1` with itself. Nothing but such a socket
+/// is taken in.
 pub struct Sim {
     world: Arc<Mutex<World>>,
     pace: Mutex<Pace>,
+    /// Does the system calls of sockets that were taken in, if there are any.
+    system: Mutex<Option<Epoll>>,
 }
 
 /// What tells a simulation that goes on from one that is stuck.
@@ -97,7 +104,11 @@ impl Sim {
 
     /// A network that behaves as `config` says.
     pub fn with_config(seed: u64, config: SimConfig) -> Arc<Self> {
-        Arc::new(Self { world: Arc::new(Mutex::new(World::new(seed, config))), pace: Mutex::new(Pace::default()) })
+        Arc::new(Self {
+            world: Arc::new(Mutex::new(World::new(seed, config))),
+            pace: Mutex::new(Pace::default()),
+            system: Mutex::new(None),
+        })
     }
 
     /// Turns the engine until nothing is left to happen: nothing on its way, no timer set. Repeating
@@ -140,7 +151,8 @@ impl Sim {
 
     /// Whether nothing is on its way and nobody was woken.
     fn is_quiet(&self) -> bool {
-        let w = self.world.lock();
+        let mut w = self.world.lock();
+        w.look();
         w.ready.is_empty() && w.next_event().is_none() && !self.pace.lock().woken
     }
 }
@@ -183,8 +195,13 @@ impl Reactor for Sim {
         Ok(Connected::new(Port::sock(&self.world, id), Some(local), options.to))
     }
 
-    fn adopt(&self, _: OwnedFd, _: &SocketOptions) -> io::Result<Connected> {
-        Err(io::Error::new(io::ErrorKind::Unsupported, "a simulated engine takes no descriptors in"))
+    fn adopt(&self, fd: OwnedFd, options: &SocketOptions) -> io::Result<Connected> {
+        let mut system = self.system.lock();
+        let maker = match &mut *system {
+            Some(maker) => maker,
+            none => none.insert(Epoll::new()?),
+        };
+        adopted::adopt(&self.world, maker, fd, options)
     }
 
     fn wait(&self, timeout: Option<Duration>, ready: &mut Vec<Waiter>) -> io::Result<()> {
@@ -192,6 +209,7 @@ impl Reactor for Sim {
         let began = w.now;
         let limit = timeout.map_or(Time::NEVER, |t| w.now + t);
         let woken = std::mem::take(&mut self.pace.lock().woken);
+        w.look();
         w.run_due();
         while w.ready.is_empty() && !woken && w.now < limit {
             match w.next_event().filter(|at| *at <= limit) {

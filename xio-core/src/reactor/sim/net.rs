@@ -9,10 +9,11 @@ use std::time::Duration;
 
 use super::SimConfig;
 use super::address::FIRST_PORT;
+use super::adopted::Adopted;
 use super::datagram::Packets;
 use super::fault::AcceptFault;
 use super::rng::{Rng, Trace};
-use crate::io::SocketOptions;
+use crate::io::{Direction, SocketOptions};
 use crate::reactor::{Waiter, Waiters};
 use crate::time::Time;
 
@@ -47,6 +48,8 @@ pub(super) enum Mark {
     Bind,
     Lost,
     Cut,
+    Adopt,
+    Ready,
 }
 
 /// One end of a connection.
@@ -147,6 +150,11 @@ pub(super) enum What {
         sender: Id,
         to: SocketAddr,
     },
+    /// A socket that was taken in is ready.
+    Ready {
+        to: Id,
+        direction: Direction,
+    },
 }
 
 pub(super) struct World {
@@ -157,6 +165,8 @@ pub(super) struct World {
     pub(super) dice: Rng,
     pub(super) trace: Trace,
     pub(super) slots: BTreeMap<Id, Slot>,
+    /// Sockets of the system's.
+    pub(super) adopted: BTreeMap<Id, Adopted>,
     /// How many sockets have a local address.
     pub(super) locals: BTreeMap<SocketAddr, u32>,
     pub(super) events: BTreeMap<(Time, u64), Event>,
@@ -183,6 +193,7 @@ impl World {
             dice,
             trace: Trace::new(),
             slots: BTreeMap::new(),
+            adopted: BTreeMap::new(),
             locals: BTreeMap::new(),
             events: BTreeMap::new(),
             next: 0,
@@ -331,6 +342,7 @@ impl World {
             What::Datagram { .. } | What::Unreachable { .. } if cut => self.note(Mark::Lost, 0, 0),
             What::Datagram { sender, from, to, bytes } => self.datagram_arrives(sender, from, to, &bytes),
             What::Unreachable { sender, to } => self.comes_back(sender, to),
+            What::Ready { to, direction } => self.is_told(to, direction),
             What::Ack { to, bytes } => {
                 let now = self.now;
                 if let Some(e) = self.end(to) {

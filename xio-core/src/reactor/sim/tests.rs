@@ -197,3 +197,84 @@ fn a_wait_for_nothing_is_an_error_in_the_end() {
     let e = (0..20).find_map(|_| sim.wait(None, &mut ready).err()).expect("it is stuck");
     assert!(e.to_string().contains("waits to read from 10.0.0.1:7"), "{e}");
 }
+
+/// Both ends of a unix socket that was taken in.
+fn adopted(sim: &Sim) -> (Sock, Sock) {
+    let (a, b) = std::os::unix::net::UnixStream::pair().unwrap();
+    let take = |s: std::os::unix::net::UnixStream| sim.adopt(s.into(), &SocketOptions::default()).unwrap().sock;
+    (take(a), take(b))
+}
+
+#[test]
+fn word_of_a_unix_socket_takes_a_latency_and_what_it_carries_none() {
+    let sim = Sim::with_config(1, SimConfig::calm());
+    let (a, b) = adopted(&sim);
+    assert_eq!(sim.sockets(), 2);
+    assert!(a.0.arm(Direction::Read, waiter(1)), "nothing is there");
+    assert_eq!(settle(&sim), []);
+    send(&b, b"x").unwrap();
+    let began = sim.time();
+    let mut ready = Vec::new();
+    sim.wait(None, &mut ready).unwrap();
+    assert_eq!((ready.len(), sim.time().since(began)), (1, sim.world.lock().config.latency.0));
+    assert_eq!(recv(&a).unwrap(), b"x");
+    assert_eq!(kind(recv(&a)), io::ErrorKind::WouldBlock);
+    // A waiter is woken once, one that has gone never.
+    assert!(a.0.arm(Direction::Read, waiter(2)));
+    a.0.disarm(Direction::Read, &waiter(2));
+    drop(b);
+    assert_eq!((settle(&sim), sim.sockets()), (vec![], 1));
+    assert!(a.0.arm(Direction::Read, waiter(3)));
+    sim.wait(None, &mut ready).unwrap();
+    assert_eq!(ready.pop().map(|w| w.id.slot), Some(3));
+    assert_eq!(recv(&a).unwrap(), b"", "its end");
+}
+
+#[test]
+fn a_cut_keeps_word_of_a_unix_socket_back() {
+    let sim = Sim::with_config(1, SimConfig::calm());
+    let (a, b) = adopted(&sim);
+    assert!(a.0.arm(Direction::Read, waiter(1)));
+    let here = at("127.0.0.1:0").ip();
+    sim.partition(here, here, Duration::from_secs(5));
+    send(&b, b"x").unwrap();
+    let mut ready = Vec::new();
+    sim.wait(None, &mut ready).unwrap();
+    assert_eq!((ready.len(), sim.time().since(Time::ZERO)), (1, Duration::from_secs(5)));
+}
+
+#[test]
+fn sockets_of_other_kinds_are_not_taken_in() {
+    let sim = Sim::new(1);
+    let real = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let e = sim.adopt(real.into(), &SocketOptions::default()).unwrap_err();
+    assert!(e.to_string().contains("unix sockets in, no others"), "{e}");
+    assert_eq!(sim.sockets(), 0);
+}
+
+#[test]
+fn accepts_at_a_path_fail_and_connections_there_die_as_asked() {
+    let sim = Sim::with_config(1, SimConfig::calm());
+    let path = std::env::temp_dir().join(format!("xio-sim-{}", std::process::id()));
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    let server = sim.adopt(listener.into(), &SocketOptions::default()).unwrap().sock;
+    let connect = || {
+        let client = std::os::unix::net::UnixStream::connect(&path).unwrap();
+        sim.adopt(client.into(), &SocketOptions::default()).unwrap().sock
+    };
+    assert_eq!(kind(server.0.accept()), io::ErrorKind::WouldBlock);
+    let (first, second) = (connect(), connect());
+    sim.fail_accepts(1, AcceptFault::TooManyFiles);
+    sim.fail_accepts(1, AcceptFault::Aborted);
+    assert_eq!(server.0.accept().unwrap_err().raw_os_error(), Some(rustix::io::Errno::MFILE.raw_os_error()));
+    assert_eq!(kind(server.0.accept()), io::ErrorKind::ConnectionAborted);
+    let accepted = server.0.accept().unwrap().sock;
+    assert_eq!(recv(&first).unwrap(), b"", "the first one was aborted");
+    assert_eq!(kind(recv(&second)), io::ErrorKind::WouldBlock);
+    let there = crate::Contact::new(path.to_str().unwrap());
+    assert_eq!(sim.reset(crate::Contact::new("nobody")), 0);
+    assert!(sim.reset(there) > 0);
+    assert_eq!((recv(&second).unwrap(), recv(&accepted).unwrap()), (vec![], vec![]));
+    assert!(connect().0.descriptor().is_some(), "the server is still there");
+    std::fs::remove_file(&path).unwrap();
+}

@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::adopted::Adopted;
 use super::net::{Id, Mark, Slot, State, What, World};
 use crate::io::Direction;
 use crate::reactor::{Waiter, Waiters};
@@ -212,7 +213,7 @@ impl World {
 
     /// Who waits, in words.
     pub(super) fn waiting(&self) -> String {
-        let mut out = String::new();
+        let mut out: String = self.adopted.values().flat_map(Adopted::waiting).collect();
         for slot in self.slots.values() {
             let (peer, waits) = match slot {
                 Slot::Listener(l) => (None, [l.waiters.len(), 0]),
