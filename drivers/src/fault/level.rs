@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 
 use xio_core::attr::OpAttrs;
 use xio_core::buffer::{Chunk, Pieces};
+use xio_core::cntl::{Borrow, Cntl};
 use xio_core::cx::Timer;
 use xio_core::driver::OpKind;
 use xio_core::io::Direction;
@@ -95,6 +96,11 @@ macro_rules! plain {
 }
 
 impl Level for Faulty {
+    fn cntl(&mut self, _: &mut Cx<'_>, c: &mut Cntl<'_>) -> Result<(), Error> {
+        // Who knows what becomes of the bytes.
+        if c.command::<Borrow>().is_some() { c.reply::<Borrow>(None) } else { Err(c.unsupported()) }
+    }
+
     plain! {
         open Open;
         accept Accept;

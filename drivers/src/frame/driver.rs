@@ -8,6 +8,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use xio_core::attr::Attr;
 use xio_core::buffer::{Chunk, Piece, Pieces};
 use xio_core::caps::{Branch, Caps, Needs, Unit};
+use xio_core::cntl::{Borrow, Cntl};
 use xio_core::driver::{Info, Intercepts, Role, Shape, options};
 use xio_core::op::{Read, Ready, Write};
 use xio_core::{Cx, Error, ErrorKind, Flow, Level, Op, planted};
@@ -218,6 +219,11 @@ impl Frame {
 }
 
 impl Level for Frame {
+    fn cntl(&mut self, _: &mut Cx<'_>, c: &mut Cntl<'_>) -> Result<(), Error> {
+        // What is sent begins with a header.
+        if c.command::<Borrow>().is_some() { c.reply::<Borrow>(None) } else { Err(c.unsupported()) }
+    }
+
     fn read<'o>(&mut self, _: &mut Cx<'_>, mut op: Op<'o, Read>) -> Flow<'o> {
         match self.stop.as_deref_mut() {
             None => self.go(op),

@@ -1,7 +1,7 @@
 //! What is asked of a `pick` outside the op path. Invariant: an answer is that of the branches that
 //! are open, whichever they are.
 
-use xio_core::cntl::{Cntl, Command, LocalContact, PathInfo, RemoteContact};
+use xio_core::cntl::{Borrow, Cntl, Command, LocalContact, PathInfo, RemoteContact};
 use xio_core::{Contact, Cx, Error, ErrorKind};
 
 use super::again::Reopen;
@@ -22,9 +22,12 @@ impl Pick {
             return c.reply::<Reopen>(());
         }
         if c.command::<PathInfo>().is_some() {
-            // There is one answer: that of the branch for writes which name none.
+            // There is one answer: that of the branch for writes which name none, as for loans.
             let nobody = c.unsupported();
             return c.reply_by_branch::<PathInfo>(cx, [self.default], |mut a| a.pop().unwrap_or(Err(nobody)));
+        }
+        if c.command::<Borrow>().is_some() {
+            return c.reply_by_branch::<Borrow>(cx, [self.default], |mut a| a.pop().unwrap_or(Ok(None)));
         }
         Err(c.unsupported())
     }

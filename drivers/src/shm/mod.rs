@@ -69,6 +69,7 @@
 pub mod bare;
 mod driver;
 mod kept;
+mod lent;
 mod level;
 mod live;
 mod map;

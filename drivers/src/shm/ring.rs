@@ -11,6 +11,7 @@ use std::sync::Arc;
 use xio_core::planted;
 
 use super::kept::{Bell, Kept, Run};
+use super::lent::Spot;
 use super::memory::{Memory, Note, Place};
 
 /// Where both positions start: a multiple of every size, and far from zero, so that wiped words are no
@@ -107,11 +108,28 @@ pub(super) struct Writer<M> {
     next: u64,
     /// How far the reader was when last looked at.
     tail: u64,
+    /// Room that somebody fills, or has let go of.
+    lent: Option<Arc<Spot<M>>>,
+}
+
+impl<M: Memory + Clone> Writer<M> {
+    /// Room for `room` bytes behind `before` others, to be filled in place. Only one at a time.
+    pub(super) fn lend(&mut self, before: usize, room: usize) -> Result<Option<Arc<Spot<M>>>, Foul> {
+        // Whoever let go of it wants nothing of it any more.
+        self.lent.take_if(|s| Arc::strong_count(s) == 1);
+        let need = before.saturating_add(room);
+        if room == 0 || self.lent.is_some() || self.room(need)? < need {
+            return Ok(None);
+        }
+        let spot = Spot::new(self.memory.clone(), self.next.wrapping_add(before as u64), room);
+        self.lent = Some(spot.clone());
+        Ok(Some(spot))
+    }
 }
 
 impl<M: Memory> Writer<M> {
     pub(super) fn new(memory: M) -> Self {
-        Self { memory, head: START, next: START, tail: START }
+        Self { memory, head: START, next: START, tail: START, lent: None }
     }
 
     pub(super) fn memory(&self) -> &M {
@@ -150,6 +168,9 @@ impl<M: Memory> Writer<M> {
     /// before [`publish`](Self::publish).
     pub(super) fn put(&mut self, from: &[u8]) -> usize {
         let n = from.len().min(self.free());
+        if self.lent.is_some() {
+            self.make_way(n);
+        }
         let at = self.next as usize & (self.memory.size() - 1);
         let first = n.min(self.memory.size() - at);
         self.memory.write(at, &from[..first]);
@@ -158,6 +179,29 @@ impl<M: Memory> Writer<M> {
         }
         self.next = self.next.wrapping_add(n as u64);
         n
+    }
+
+    /// What is lent and in the way of the next `n` bytes moves.
+    #[cold]
+    fn make_way(&mut self, n: usize) {
+        // A user who has let go of it wants nothing of it any more.
+        let is_kept = |s: &Arc<Spot<M>>| Arc::strong_count(s) > 1;
+        if let Some(spot) = self.lent.take_if(|s| !is_kept(s) || s.is_hit(self.next, n))
+            && is_kept(&spot)
+        {
+            spot.give_way();
+        }
+    }
+
+    /// Puts what was filled in place in, if its `len` bytes lie where the next ones go and there is room for them.
+    pub(super) fn put_lent(&mut self, spot: &Spot<M>, len: usize) -> bool {
+        let is_ours = self.lent.as_ref().is_some_and(|s| std::ptr::eq(&**s, spot));
+        let goes = is_ours && len <= self.free() && spot.go(self.next, len);
+        if goes {
+            self.next = self.next.wrapping_add(len as u64);
+            self.lent = None;
+        }
+        goes
     }
 
     /// Puts a whole message in. There must be room for its [`footprint`].

@@ -125,8 +125,9 @@ impl Sum {
         let sim = world.sim()?.clone();
         world.run_rule(&mut |w| {
             w.probes.may_kill();
-            let play = Play { w, at: at.clone(), begun: Cell::new(0), told: told.clone() };
+            let play = Play { w, at: at.clone(), begun: Cell::new(0), told: told.clone(), alone: Tell::new() };
             (s.run)(&play);
+            play.end();
             w.release();
             w.run_for(TIDY);
             ensure_eq!(play.told.len(), play.begun.get(), "steps that are over, of those that began");

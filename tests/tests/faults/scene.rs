@@ -7,6 +7,11 @@ use xio_stacks::Registry;
 /// The stacks, as text.
 pub(crate) const STACKS: &[&str] = &[
     "tcp",
+    "udp(greet, amplify=0, idle=0s)",
+    "queue/udp(greet, amplify=0, idle=0s)",
+    "shm",
+    "shm(message, buffer=4KiB)",
+    "queue/frame/shm(buffer=4KiB)",
     "loop",
     "loop(buffer=64B)",
     "loop(message)",
@@ -41,7 +46,7 @@ pub(crate) fn stack(spec: &str) -> (Stack, Contact) {
             Contact::new(std::env::temp_dir().join(name).to_str().expect("a path that is a text"))
         }
         // A `loop` beside it takes that as a name.
-        _ if spec.contains("tcp") => Contact::new("127.0.0.1:0"),
+        _ if spec.contains("tcp") || spec.contains("udp") => Contact::new("127.0.0.1:0"),
         _ => Contact::None,
     };
     (stack, contact)

@@ -3,6 +3,7 @@
 //! what was filled; nobody can claim bytes that were not written.
 
 mod lent;
+mod loan;
 mod target;
 
 use std::fmt;
@@ -12,7 +13,9 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 
+use self::loan::Lent;
 pub(crate) use lent::{LentMut, LentSlice};
+pub use loan::{Lend, Loan};
 pub use target::Room;
 pub(crate) use target::Target;
 
@@ -36,6 +39,7 @@ enum Repr {
     Owned(BytesMut),
     Inline { len: u8, data: [u8; MAX_INLINE] },
     Lent(LentSlice),
+    Loan(Box<Lent>),
 }
 
 impl Piece {
@@ -55,6 +59,36 @@ impl Piece {
         Self(Repr::Lent(slice))
     }
 
+    fn of_loan(lent: Box<Lent>) -> Self {
+        Self(Repr::Loan(lent))
+    }
+
+    /// How many bytes it has. Unlike a look at them that copies nothing.
+    #[inline]
+    pub fn len(&self) -> usize {
+        match &self.0 {
+            Repr::Shared(b) => b.len(),
+            Repr::Owned(b) => b.len(),
+            Repr::Inline { len, .. } => usize::from(*len),
+            Repr::Lent(s) => s.len(),
+            Repr::Loan(lent) => lent.len(),
+        }
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The memory it lies in from the start, where that was lent by a transport that knows it as an `L`. The bytes are
+    /// as good as written then, if they lie where they go.
+    pub fn lent_by<L: Lend>(&self) -> Option<&L> {
+        match &self.0 {
+            Repr::Loan(lent) => (lent.memory() as &dyn std::any::Any).downcast_ref(),
+            _ => None,
+        }
+    }
+
     /// The owned, changeable buffer, if the write was given one.
     pub fn owned_mut(&mut self) -> Option<&mut BytesMut> {
         match &mut self.0 {
@@ -64,7 +98,7 @@ impl Piece {
     }
 
     /// A second owner of the same bytes. Free for shared memory; an owned buffer is frozen first;
-    /// borrowed and inline bytes are copied.
+    /// borrowed, lent and inline bytes are copied.
     pub fn share(&mut self) -> Self {
         match &mut self.0 {
             Repr::Shared(b) => Self(Repr::Shared(b.clone())),
@@ -75,16 +109,18 @@ impl Piece {
             }
             Repr::Inline { len, data } => Self(Repr::Inline { len: *len, data: *data }),
             Repr::Lent(s) => Self(Repr::Shared(Bytes::copy_from_slice(s))),
+            Repr::Loan(lent) => Self(Repr::Shared(Bytes::copy_from_slice(lent.bytes()))),
         }
     }
 
-    /// The bytes as shared memory; borrowed and inline bytes are copied.
+    /// The bytes as shared memory; borrowed, lent and inline bytes are copied.
     pub fn into_bytes(self) -> Bytes {
         match self.0 {
             Repr::Shared(b) => b,
             Repr::Owned(b) => b.freeze(),
             Repr::Inline { len, data } => Bytes::copy_from_slice(&data[..usize::from(len)]),
             Repr::Lent(s) => Bytes::copy_from_slice(&s),
+            Repr::Loan(lent) => Bytes::copy_from_slice(lent.bytes()),
         }
     }
 }
@@ -98,6 +134,7 @@ impl Deref for Piece {
             Repr::Owned(b) => b,
             Repr::Inline { len, data } => &data[..usize::from(*len)],
             Repr::Lent(s) => s,
+            Repr::Loan(lent) => lent.bytes(),
         }
     }
 }

@@ -9,7 +9,8 @@ use bytes::BytesMut;
 
 use super::{CLOSE_TIME, CloseMode, Handle};
 use crate::attr::{OpAttr, OpAttrs};
-use crate::buffer::{LentMut, LentSlice, Pieces, Target, WriteBuf};
+use crate::buffer::{LentMut, LentSlice, Loan, Pieces, Target, WriteBuf};
+use crate::cntl::Borrow;
 use crate::engine::block::block;
 use crate::engine::cells;
 use crate::engine::core::{Core, Tree};
@@ -49,6 +50,36 @@ impl Handle {
     /// Writes borrowed memory; blocking only.
     pub fn write_from<'a>(&'a self, buf: &'a [u8]) -> WriteFrom<'a> {
         WriteFrom { call: CallBase::new(self), buf }
+    }
+
+    /// Memory for one write of up to `room` bytes, to be filled and then given to [`write`](Self::write).
+    ///
+    /// Where the transport sends from memory of its own that has room now, and no level above it changes the bytes, the
+    /// loan lies there (`shm`: in the ring), and the write copies nothing. Else it is private memory, and all else is
+    /// the same. A loan keeps nobody waiting: what is written before it moves it out of the way. One that is dropped
+    /// leaves nothing behind. What a write gives back of a loan once that has gone is only its length.
+    ///
+    /// ```
+    /// # use xio_core::Handle;
+    /// # fn send(handle: &Handle, rows: &[u32]) -> Result<(), xio_core::Error> {
+    /// let mut loan = handle.loan(4 * rows.len())?;
+    /// for row in rows {
+    ///     loan.put(&row.to_be_bytes());
+    /// }
+    /// handle.write(loan).wait()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// `Closed`; `Exhausted` where there is not so much memory.
+    pub fn loan(&self, room: usize) -> Result<Loan, Error> {
+        match self.query(Borrow(room)) {
+            Ok(Some(memory)) => Ok(Loan::lent(memory)),
+            Err(e) if e.kind() == ErrorKind::Closed => Err(e),
+            // What else is wrong, the write will tell.
+            Ok(None) | Err(_) => Loan::own(room),
+        }
     }
 
     /// Waits until everything that was written before has left every level.

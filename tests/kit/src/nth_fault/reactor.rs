@@ -67,6 +67,8 @@ impl Reactor for Faulty {
         self.inner.datagram(options).map(|c| self.faults.connected(c))
     }
     fn adopt(&self, fd: OwnedFd, options: &SocketOptions) -> io::Result<Connected> {
+        let listens = rustix::net::sockopt::socket_acceptconn(&fd).unwrap_or(false);
+        self.faults.system_call(if listens { OpKind::Listen } else { OpKind::Open }, "epoll_ctl")?;
         self.inner.adopt(fd, options).map(|c| self.faults.connected(c))
     }
     fn wait(&self, timeout: Option<Duration>, ready: &mut Vec<Waiter>) -> io::Result<()> {
