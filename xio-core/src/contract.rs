@@ -149,8 +149,8 @@ pub static RULES: &[Rule; 79] = rules! {
         "On a stream a `wait_for` beyond the buffer's room is `InvalidInput` at once, with the buffer; it never \
          hangs.";
     "C4" "any list of pieces can be written":
-        "No piece, empty pieces anywhere, pieces of one byte, more pieces than the system takes in one call: all the \
-         bytes go, in order.";
+        "No piece, empty pieces anywhere, pieces of one byte, more pieces than the system takes in one call, a loan \
+         filled before or while other writes go: all the bytes go, in order.";
     "C5" "a read writes only where it says":
         "Bytes of the buffer before and behind those that a successful read reports are as they were, and none \
          changes after the read has ended.";
@@ -159,8 +159,8 @@ pub static RULES: &[Rule; 79] = rules! {
          so that on a stream writing the rest loses and doubles nothing; where a level made something else of \
          the bytes, so that no count would be true, nothing more can be written.";
     "C7" "written buffers come back unchanged":
-        "A write gives its pieces back as they were given, on every outcome. A level that works in an owned buffer \
-         puts it right again on the way up.";
+        "A write gives its pieces back as they were given, on every outcome, but that a loan which has gone is its \
+         length alone. A level that works in an owned buffer puts it right again on the way up.";
     "C8" "nothing can be read and written":
         "On a stream a read without room or with `wait_for` of 0, and a write of no bytes, end without waiting for \
          the peer and are no end of stream. On a stack with borders an empty write is an empty message.";

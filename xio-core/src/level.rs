@@ -205,6 +205,13 @@ pub trait Level: Send {
         Err(c.unsupported())
     }
 
+    /// Whether this process may use what the level has: not a child that a fork made of the one that opened it. Asked
+    /// of the levels of a stack that shares memory before each op of a user's, so that no level above takes an op
+    /// that nobody will do.
+    fn is_ours(&self) -> bool {
+        true
+    }
+
     /// Whether `contact` would reach the peer this level is connected to (EVPath's
     /// `connection_eq`). `None`: cannot tell.
     fn same_peer(&self, contact: &Contact) -> Option<bool> {

@@ -29,6 +29,8 @@ pub(crate) struct Plan {
     pub(crate) word_count: usize,
     pub(crate) eof_resets: bool,
     pub(crate) unit: Unit,
+    /// A level shares memory with another process.
+    pub(crate) shares: bool,
 }
 
 pub(crate) struct KindPlan {
@@ -85,7 +87,22 @@ impl Plan {
         }
         let kinds = OpKind::ALL.map(|k| KindPlan::new(k, &intercepts, &parent, &children));
         let (eof_resets, unit) = nodes.first().map_or((false, Unit::Stream), |n| (n.caps.eof_resets, n.caps.unit));
-        Self { kinds, leaf, parent, children, end, intercepts, borders, batches, words, word_count, eof_resets, unit }
+        let shares = nodes.iter().any(|n| n.caps.shared_memory);
+        Self {
+            kinds,
+            leaf,
+            parent,
+            children,
+            end,
+            intercepts,
+            borders,
+            batches,
+            words,
+            word_count,
+            eof_resets,
+            unit,
+            shares,
+        }
     }
 
     #[inline]

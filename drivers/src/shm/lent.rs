@@ -116,3 +116,121 @@ impl<M: Memory + Send + Sync + 'static> Lend for Spot<M> {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::collections::VecDeque;
+
+    use proptest::prelude::*;
+
+    use super::super::ring::{HEADER, Reader, Writer, footprint};
+    use super::super::twin::Twin;
+    use super::*;
+
+    /// What is done to a ring of messages.
+    #[derive(Clone, Debug)]
+    enum Step {
+        Lend(usize),
+        Fill(Vec<u8>),
+        /// The loan, after so many other bytes.
+        SendLoan(usize),
+        Drop,
+        Send(Vec<u8>),
+        Receive,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let bytes = || prop::collection::vec(any::<u8>(), 0..40);
+        prop_oneof![
+            (0..60usize).prop_map(Step::Lend),
+            bytes().prop_map(Step::Fill),
+            bytes().prop_map(Step::Fill),
+            prop_oneof![3 => Just(0), 1 => 1..9usize].prop_map(Step::SendLoan),
+            Just(Step::Drop),
+            bytes().prop_map(Step::Send),
+            Just(Step::Receive),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 512 }))]
+
+        #[test]
+        fn a_loan_is_sent_as_it_was_filled_whatever_else_is_sent(steps in prop::collection::vec(step(), 1..120)) {
+            let twin = Twin::new(128);
+            let (mut w, mut r) = (Writer::new(twin.clone()), Reader::new(twin));
+            let mut sent = VecDeque::new();
+            let mut loan: Option<(Arc<Spot<Arc<Twin>>>, Vec<u8>)> = None;
+            for step in steps {
+                match step {
+                    Step::Lend(n) if loan.is_none() => {
+                        let room = w.room(HEADER + n).unwrap();
+                        let lent = w.lend(HEADER, n).unwrap();
+                        prop_assert_eq!(lent.is_some(), n > 0 && room >= HEADER + n, "whatever came of the one before");
+                        loan = lent.map(|l| (l, Vec::new()));
+                    }
+                    Step::Fill(bytes) => if let Some((spot, filled)) = &mut loan {
+                        let n = bytes.len().min(spot.len() - filled.len());
+                        spot.fill(filled.len(), &bytes[..n]);
+                        filled.extend(&bytes[..n]);
+                        let mut now = vec![0; filled.len()];
+                        spot.copy_out(0, &mut now);
+                        prop_assert_eq!(&now, filled);
+                    }
+                    Step::SendLoan(before) => if let Some((spot, filled)) = loan.take() {
+                        let (lead, len) = (vec![7; before], before + filled.len());
+                        if w.room(footprint(len)).unwrap() >= footprint(len) {
+                            let at = w.begin_message(len as u32);
+                            w.put(&lead);
+                            let was_there = matches!(*spot.bytes.lock(), Bytes::There(_)) && spot.start == at + HEADER as u64;
+                            let went = w.put_lent(&spot, filled.len());
+                            prop_assert_eq!(went, was_there && before == 0);
+                            if !went {
+                                let mut copy = vec![0; filled.len()];
+                                spot.copy_out(0, &mut copy);
+                                w.put(&copy);
+                            }
+                            w.end_message(at, len as u32);
+                            let _ = w.publish();
+                            sent.push_back([lead, filled].concat());
+                        }
+                    }
+                    Step::Drop => loan = None,
+                    Step::Send(bytes) => if w.room(footprint(bytes.len())).unwrap() >= footprint(bytes.len()) {
+                        w.put_message(bytes.len() as u32, bytes.chunks(3));
+                        let _ = w.publish();
+                        sent.push_back(bytes);
+                    }
+                    _ => {
+                        let len = r.message().unwrap();
+                        prop_assert_eq!(len, sent.front().map(Vec::len));
+                        if let Some(len) = len {
+                            let mut to = vec![0; len];
+                            r.copy(&mut to);
+                            let _ = r.release();
+                            prop_assert_eq!(sent.pop_front(), Some(to));
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_has_gone_is_no_longer_its_users() {
+        let twin = Twin::new(128);
+        let mut w = Writer::new(twin);
+        let spot = w.lend(0, 8).unwrap().unwrap();
+        assert!(w.lend(0, 8).unwrap().is_none(), "one at a time");
+        spot.fill(0, b"abcd");
+        assert!(!w.put_lent(&spot, 3), "not all that is there");
+        assert!(w.put_lent(&spot, 4));
+        spot.fill(0, b"xxxx");
+        let mut to = [9; 4];
+        spot.copy_out(0, &mut to);
+        assert_eq!(to, [9; 4], "nothing is given back");
+        assert_eq!(w.unread(), 0);
+        let _ = w.publish();
+        assert_eq!(w.unread(), 4);
+    }
+}

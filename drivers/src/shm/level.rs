@@ -273,6 +273,10 @@ impl Level for Shm {
         live.ends.answer(c)
     }
 
+    fn is_ours(&self) -> bool {
+        self.live.as_ref().is_none_or(|live| live.is_ours())
+    }
+
     /// An end that has no path is named by its process, which may have other connections.
     fn same_peer(&self, contact: &Contact) -> Option<bool> {
         let live = self.live.as_ref()?;

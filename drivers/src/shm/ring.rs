@@ -206,14 +206,25 @@ impl<M: Memory> Writer<M> {
 
     /// Puts a whole message in. There must be room for its [`footprint`].
     pub(super) fn put_message<'a>(&mut self, len: u32, pieces: impl Iterator<Item = &'a [u8]>) {
+        let at = self.begin_message(len);
+        for p in pieces {
+            self.put(p);
+        }
+        self.end_message(at, len);
+    }
+
+    /// Puts a message's header in; its bytes follow, then [`end_message`](Self::end_message) with what this gave.
+    pub(super) fn begin_message(&mut self, len: u32) -> u64 {
         let at = self.next;
         let mut header = [0; HEADER];
         header[..4].copy_from_slice(&len.to_le_bytes());
         header[4..].copy_from_slice(&mark(len, at).to_le_bytes());
         self.put(&header);
-        for p in pieces {
-            self.put(p);
-        }
+        at
+    }
+
+    /// Leaves the padding of the message that began there.
+    pub(super) fn end_message(&mut self, at: u64, len: u32) {
         self.next = at.wrapping_add(footprint(len as usize) as u64);
     }
 

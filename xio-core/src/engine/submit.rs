@@ -240,6 +240,10 @@ impl Tree {
             }
             return Some(inner.dead());
         }
+        if self.plan.shares && K::KIND != OpKind::Close && !self.levels.iter().all(|l| l.is_ours()) {
+            let text = "the handle belongs to the process that opened it, not to its children";
+            return Some(Error::new(ErrorKind::Unsupported).detail(text));
+        }
         match K::KIND {
             OpKind::Read
                 if inner.eof

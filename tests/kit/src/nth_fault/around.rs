@@ -142,6 +142,9 @@ impl Level for Within {
     fn cntl(&mut self, cx: &mut Cx<'_>, c: &mut Cntl<'_>) -> Result<(), Error> {
         self.inner.cntl(cx, c)
     }
+    fn is_ours(&self) -> bool {
+        self.inner.is_ours()
+    }
     fn same_peer(&self, contact: &Contact) -> Option<bool> {
         self.inner.same_peer(contact)
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use xio_core::Handle;
+use xio_core::buffer::WriteBuf;
 use xio_core::reactor::SimConfig;
 
 use super::data::{Wrote, read_bytes, read_unit, room, same, wrote};
@@ -37,14 +38,30 @@ pub fn c4(bench: &mut Bench) -> Checked {
             arrives(w, &pair.near, &pair.far, pieces, &all, &mut dice)
                 .map_err(|s| s.at(format_args!("{count} pieces of {size} bytes with {empty} empty ones between")))?;
         }
-        arrives(w, &pair.near, &pair.far, Vec::new(), &Bytes::new(), &mut dice).map_err(|s| s.at("no piece"))
+        arrives(w, &pair.near, &pair.far, Vec::<Bytes>::new(), &Bytes::new(), &mut dice)
+            .map_err(|s| s.at("no piece"))?;
+        for (i, len) in [1, 77, 2000, 200, 40_000].into_iter().enumerate().filter(|(_, len)| *len <= most) {
+            // Room that is not all needed, one that nobody sends, and a write that goes first.
+            let all = Bytes::from(pattern(w.seed, i * 1000, len));
+            let mut loan = pair.near.loan(len + 10 * (i % 2))?;
+            let other = pair.near.loan(10)?;
+            let half = loan.put(&all[..len / 2]);
+            if i > 1 {
+                arrives(w, &pair.near, &pair.far, "first", &Bytes::from_static(b"first"), &mut dice)?;
+            }
+            ensure_eq!((half, loan.put(&all[half..])), (len / 2, len - len / 2), "what a loan took");
+            drop(other);
+            arrives(w, &pair.near, &pair.far, loan, &all, &mut dice)
+                .map_err(|s| s.at(format_args!("a loan of {len} bytes")))?;
+        }
+        Ok(())
     })
 }
 
-fn arrives(w: &World, from: &Handle, to: &Handle, pieces: Vec<Bytes>, all: &Bytes, dice: &mut Dice) -> Checked {
+fn arrives(w: &World, from: &Handle, to: &Handle, what: impl Into<WriteBuf>, all: &Bytes, dice: &mut Dice) -> Checked {
     let told: Tell<Wrote> = Tell::new();
     let tell = told.clone();
-    from.write(pieces).then(move |r| tell.note(wrote(r)));
+    from.write(what).then(move |r| tell.note(wrote(r)));
     let got = if w.caps().unit.has_borders() {
         read_unit(to, all.len() + 1, dice)?
     } else {
