@@ -15,9 +15,8 @@ use super::Options;
 use super::driver::contacts;
 use super::live::{DOOR, Found, Live};
 use super::meet::{self, Guest, Rings, path};
-use super::memory::Memory;
 use super::post::{Call, Shared};
-use super::ring::{ENDED, HEADER, RESET, Side};
+use super::ring::{ENDED, RESET, Side};
 
 /// An end.
 pub(super) struct Shm {
@@ -186,16 +185,11 @@ impl Level for Shm {
             Err(e) => return op.failed(e),
         };
         let waited = !matches!(op.io_done(), IoDone::None);
-        let most = live.tx.memory().size() - HEADER;
-        if live.message && op.len() > most {
-            let text = format!("{} bytes, and a message has {most} at most: raise `buffer`", op.len());
-            return op.failed(Error::new(ErrorKind::TooLong).detail(text));
-        }
         loop {
             if let Some(e) = live.refuses(cx) {
                 return op.failed(e);
             }
-            match live.put(cx, &op) {
+            match live.put(cx, &mut op) {
                 Err(e) => return op.failed(e),
                 Ok(Some(n)) => return op.finished_part(n),
                 Ok(None) => {}

@@ -53,7 +53,8 @@
 //!
 //! # Contract notes
 //! - A write finishes when its bytes are in the ring: they are read even where this process dies then. A message
-//!   is in the ring as a whole or not at all.
+//!   is in the ring as a whole or not at all. Of a write with several (a batch of `queue`'s) as many go in at once as
+//!   there is room for, and one that stops leaves whole ones behind.
 //! - A close gives the peer the end of the stream after all data, and breaks its writes. An abort gives `Reset`
 //!   both ways at once. A peer that is gone without a word, a killed one, gives `Reset` after all data: within
 //!   milliseconds, since the system closes its socket.
@@ -78,6 +79,7 @@ mod memory;
 mod models;
 mod options;
 mod post;
+mod put;
 mod ring;
 mod server;
 #[cfg(all(test, not(loom)))]
