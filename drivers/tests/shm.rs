@@ -1,6 +1,6 @@
 //! Shared memory, both ends in this process: what goes through, ends, refusals. Two processes meet in the
 //! workspace's own tests.
-#![cfg(feature = "shm")]
+#![cfg(all(feature = "shm", feature = "frame", feature = "loop", feature = "null", feature = "queue"))]
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -15,6 +15,7 @@ use xio_core::io::Direction;
 use xio_core::schema::Value;
 use xio_core::{CloseMode, Contact, Driver, Engine, ErrorKind, Handle, LevelNode, Server, Stack};
 use xio_drivers::shm::{self, Options};
+use xio_drivers::{frame, loop_, null, queue};
 
 /// Long enough for anything that comes at all.
 const LONG: Duration = Duration::from_secs(20);
@@ -38,10 +39,13 @@ fn stack(driver: &Arc<dyn Driver>, options: Options) -> Stack {
 }
 
 fn pair(options: Options) -> Pair {
+    pair_over(&stack(&shm::driver(), options))
+}
+
+fn pair_over(stack: &Stack) -> Pair {
     let engine = Engine::new().unwrap();
-    let stack = stack(&shm::driver(), options);
-    let server = engine.listen(&stack, ()).wait().unwrap();
-    let near = engine.open(&stack, server.contact()).wait().unwrap();
+    let server = engine.listen(stack, ()).wait().unwrap();
+    let near = engine.open(stack, server.contact()).wait().unwrap();
     let far = server.accept().deadline(LONG).wait().unwrap().open().wait().unwrap();
     Pair { near, far, server, engine }
 }
@@ -196,7 +200,7 @@ fn a_read_of_more_than_the_ring_waits_for_nothing_that_it_has_itself() {
     // Nor does a level above that has a message in parts.
     let driver = shm::driver();
     let node = LevelNode::new(driver).with_attr(Box::new(small().with_trust("peer".into())));
-    let stack = Stack::new(LevelNode::new(xio_drivers::frame::driver()).over(node)).unwrap();
+    let stack = Stack::new(LevelNode::new(frame::driver()).over(node)).unwrap();
     let (engine, d) = (Engine::new().unwrap(), Directory::new("parts"));
     let server = engine.listen(&stack, d.contact("s")).wait().unwrap();
     let near = engine.open(&stack, d.contact("s")).wait().unwrap();
@@ -435,4 +439,67 @@ fn ends_have_names() {
     assert_eq!(p.near.query(PathInfo).unwrap().in_flight, Some(5));
     read(&p.far, 2).unwrap();
     assert_eq!(p.near.query(PathInfo).unwrap().in_flight, Some(3));
+}
+
+#[test]
+fn a_loan_lies_in_the_ring_and_is_sent_from_there() {
+    use std::io::Write;
+    for message in [false, true] {
+        let Pair { near, far, .. } = &pair(small().with_message(message));
+        let mut to = [0; 4096];
+        for round in 0..50 {
+            let mut loan = near.loan(1000).unwrap();
+            assert!(loan.is_lent(), "there is room");
+            assert!(!near.loan(10).unwrap().is_lent(), "one at a time");
+            let mut all = Vec::new();
+            for i in 0..1 + round % 200 {
+                write!(loan, "{i},").unwrap();
+                write!(all, "{i},").unwrap();
+            }
+            assert_eq!(loan.len(), all.len());
+            let before = near.query(PathInfo).unwrap().in_flight;
+            if round % 3 == 0 {
+                // It makes way.
+                near.write("first").wait().unwrap();
+                assert_eq!(far.read_into(&mut to).wait().unwrap(), 5);
+            }
+            assert!(round % 3 == 0 || near.query(PathInfo).unwrap().in_flight == before, "nothing of it shows");
+            let done = near.write(loan).wait().unwrap();
+            assert_eq!(done.n, all.len());
+            assert_eq!(far.read_into(&mut to).wait_for(if message { 1 } else { all.len() }).wait().unwrap(), all.len());
+            assert_eq!(to[..all.len()], all);
+        }
+        // More than the ring has room for, and none at all.
+        assert!(!near.loan(4096).unwrap().is_lent() || !message);
+        assert!(!near.loan(5000).unwrap().is_lent());
+        let mut large = near.loan(3000).unwrap();
+        assert_eq!(large.put(&[7; 4000]), 3000);
+        let second = near.loan(3000).unwrap();
+        assert!(!second.is_lent());
+        drop(large);
+        assert!(near.loan(3000).unwrap().is_lent(), "what is dropped is nobody's");
+        drop(second);
+        near.close().wait().unwrap();
+        assert_eq!(near.loan(10).unwrap_err().kind(), ErrorKind::Closed);
+    }
+}
+
+#[test]
+fn what_changes_the_bytes_lends_no_memory_and_takes_loans_all_the_same() {
+    let messages = || LevelNode::new(shm::driver()).with_attr(Box::new(small().with_message(true)));
+    let stream = || LevelNode::new(shm::driver());
+    for (level, is_lent) in [
+        (LevelNode::new(null::driver()).over(stream()), true),
+        (LevelNode::new(queue::driver()).over(messages()), true),
+        (LevelNode::new(frame::driver()).over(stream()), false),
+        (LevelNode::new(loop_::driver()), false),
+    ] {
+        let stack = Stack::new(level).unwrap();
+        let Pair { near, far, .. } = &pair_over(&stack);
+        let mut loan = near.loan(100).unwrap();
+        assert_eq!((loan.put(b"hello"), loan.is_lent()), (5, is_lent), "{stack}");
+        near.write(loan).wait().unwrap();
+        let mut to = [0; 10];
+        assert_eq!((far.read_into(&mut to).wait().unwrap(), &to[..5]), (5, &b"hello"[..]), "{stack}");
+    }
 }

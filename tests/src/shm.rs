@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use xio_core::attr::Size;
 use xio_core::{LevelNode, Stack};
+use xio_drivers::queue;
 use xio_drivers::shm::{Options, driver};
 
 /// Longest message, more than the smallest ring takes in one go as a stream.
@@ -34,9 +35,23 @@ pub fn is_message(bytes: &[u8], number: u64) -> bool {
 /// # Panics
 /// Never: it has one level.
 pub fn stack(message: bool, spin: bool) -> Stack {
+    Stack::new(level(message, spin)).expect("one level fits")
+}
+
+/// The same below a queue that joins more messages than the ring has room for.
+///
+/// # Panics
+/// Never: a queue fits over anything.
+pub fn queued(message: bool, spin: bool) -> Stack {
+    let early = queue::Options::default().with_early(true).with_batch(Size(16 << 10));
+    let queue = LevelNode::new(queue::driver()).with_attr(Box::new(early));
+    Stack::new(queue.over(level(message, spin))).expect("a queue fits over anything")
+}
+
+fn level(message: bool, spin: bool) -> LevelNode {
     let spin = if spin { Duration::from_micros(20) } else { Duration::ZERO };
     let options = Options::default().with_message(message).with_buffer(Size(4096)).with_spin(spin);
-    Stack::new(LevelNode::new(driver()).with_attr(Box::new(options))).expect("one level fits")
+    LevelNode::new(driver()).with_attr(Box::new(options))
 }
 
 /// How often to go round: what the environment says, or so often.

@@ -245,6 +245,7 @@ fn levels_allocate_nothing_an_op_but_what_outlives_it() {
         ("fill queue(early)/frame/tcp(nodelay) 64 512", 16.0 / 512.0),
         ("fill shm(buffer=256KiB) 64 1", 0.0),
         ("fill shm(buffer=256KiB,message) 64 1", 0.0),
+        ("fill queue(early)/shm(buffer=256KiB,message) 64 512", 16.0 / 512.0),
         // What came of one datagram; of a batch also the attrs, there and back.
         ("flood udp 64", 3.0 + 1.0 / 64.0),
         ("flood udp(batch)+Segment 64", 9.0 / 64.0),

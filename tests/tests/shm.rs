@@ -265,6 +265,20 @@ fn a_close_and_a_half_close_are_no_deaths() {
 }
 
 #[test]
+fn batches_that_no_ring_holds_come_out_message_by_message() {
+    const MESSAGES: u64 = 2000;
+    let _alone = alone();
+    let place = Place::new("batch");
+    for (borders, spin) in [(true, false), (true, true), (false, false)] {
+        let server = place.server(borders, spin);
+        let mut child = peer("batch", &server, borders, spin, MESSAGES);
+        let handle = accept(&server);
+        assert_eq!(read_all(&handle, borders, u64::MAX, || ()), (MESSAGES, ErrorKind::Eof));
+        assert!(child.wait().unwrap().success(), "{}", told(&mut child).1);
+    }
+}
+
+#[test]
 fn an_echo_comes_back_through_two_rings() {
     let _alone = alone();
     let place = Place::new("echo");

@@ -56,16 +56,18 @@ impl xio_core::Driver for Driver {
         Ok(caps)
     }
 
-    fn intercepts(&self, _: &dyn Attr, role: Role) -> Intercepts {
+    fn intercepts(&self, attr: &dyn Attr, role: Role) -> Intercepts {
         match role {
             Role::Server => Intercepts::LISTEN | Intercepts::ACCEPT | Intercepts::CLOSE,
             Role::Handle => {
+                let message = options::<Options>(attr).message;
                 Intercepts::OPEN
                     | Intercepts::CLOSE
                     | Intercepts::READ
                     | Intercepts::WRITE
                     | Intercepts::SHUTDOWN
                     | Intercepts::READY
+                    | if message { Intercepts::BATCHES } else { Intercepts::NONE }
             }
         }
     }

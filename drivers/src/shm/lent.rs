@@ -127,6 +127,8 @@ mod tests {
     use super::super::twin::Twin;
     use super::*;
 
+    type Filled = Arc<Spot<Arc<Twin>>>;
+
     /// What is done to a ring of messages.
     #[derive(Clone, Debug)]
     enum Step {
@@ -160,7 +162,7 @@ mod tests {
             let twin = Twin::new(128);
             let (mut w, mut r) = (Writer::new(twin.clone()), Reader::new(twin));
             let mut sent = VecDeque::new();
-            let mut loan: Option<(Arc<Spot<Arc<Twin>>>, Vec<u8>)> = None;
+            let mut loan: Option<(Filled, Vec<u8>)> = None;
             for step in steps {
                 match step {
                     Step::Lend(n) if loan.is_none() => {

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use xio_core::attr::option_cntl;
-use xio_core::cntl::{Cntl, GetOption, Path, PathInfo, SetOption};
+use xio_core::cntl::{Borrow, Cntl, GetOption, Path, PathInfo, SetOption};
 use xio_core::io::{Direction, Io, IoDone, Sock, SocketOptions};
 use xio_core::level::{Cancel, Reason};
 use xio_core::op::{Close, OpId, Open, Read, Ready, Shutdown, Write};
@@ -14,9 +14,8 @@ use xio_core::{CloseMode, Contact, Cx, Error, ErrorKind, Flow, Level, Op};
 use super::Options;
 use super::live::{DOOR, Found, Live};
 use super::meet::{self, Ends, Guest, Met, Rings, path};
-use super::memory::Memory;
 use super::post::{Call, Shared};
-use super::ring::{ENDED, HEADER, RESET, Side};
+use super::ring::{ENDED, RESET, Side};
 
 /// An end.
 pub(super) struct Shm {
@@ -170,16 +169,11 @@ impl Level for Shm {
             Err(e) => return op.failed(e),
         };
         let waited = !matches!(op.io_done(), IoDone::None);
-        let most = live.tx.memory().size() - HEADER;
-        if live.message && op.len() > most {
-            let text = format!("{} bytes, and a message has {most} at most: raise `buffer`", op.len());
-            return op.failed(Error::new(ErrorKind::TooLong).detail(text));
-        }
         loop {
             if let Some(e) = live.refuses(cx) {
                 return op.failed(e);
             }
-            match live.put(cx, &op) {
+            match live.put(cx, &mut op) {
                 Err(e) => return op.failed(e),
                 Ok(Some(n)) => return op.finished_part(n),
                 Ok(None) => {}
@@ -263,6 +257,9 @@ impl Level for Shm {
             return Ok(());
         }
         let Some(live) = &mut self.live else { return Err(c.unsupported()) };
+        if let Some(Borrow(room)) = c.command() {
+            return c.reply::<Borrow>(live.lend(*room));
+        }
         if c.command::<PathInfo>().is_some() {
             let mut path = Path::default();
             // As far as the peer has read by now, or where its word is no good, by then.

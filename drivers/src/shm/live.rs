@@ -1,5 +1,5 @@
-//! What moves between an open connection and its ops. Invariant: what the peer's words say is looked at once in
-//! a call, the end before the bytes, so that what was written before an end is never passed over.
+//! What moves from an open connection into its reads, and what it waits for. Invariant: what the peer's words say is looked at once in
+//! a call, the end before the bytes, so that what was written before an end is never passed over. Writes: `put.rs`.
 
 use std::sync::Arc;
 
@@ -16,10 +16,10 @@ use super::map::{Map, Trusted};
 use super::meet::{Ends, Rings};
 use super::memory::Memory;
 use super::post::{Posts, Shared};
-use super::ring::{BELL, ENDED, Foul, HEADER, OPEN, RESET, Reader, Side, Writer, footprint, may_sleep};
+use super::ring::{BELL, ENDED, Foul, HEADER, OPEN, RESET, Reader, Side, Writer, may_sleep};
 
 /// Bytes copied between two words to the peer: it begins while the rest is copied.
-const STRIDE: usize = 32 << 10;
+pub(super) const STRIDE: usize = 32 << 10;
 /// What is shorter is copied out of the ring in a take too: that takes less time than to keep account of it.
 const KEEP: usize = 1 << 10;
 /// What is not longer goes over the stack, with no more room than it takes.
@@ -39,7 +39,7 @@ pub(super) struct Live {
     pub(super) shared: Arc<Shared>,
     pub(super) posts: Posts,
     /// What the peer did against the protocol.
-    foul: Option<Foul>,
+    pub(super) foul: Option<Foul>,
     pub(super) reader: Option<Held<Read>>,
     pub(super) writer: Option<Held<Write>>,
     pub(super) ready: SmallVec<[Held<Ready>; 1]>,
@@ -92,7 +92,7 @@ impl Live {
 
     /// The peer broke the protocol: nothing it does counts any more, and it is told.
     #[cold]
-    fn broken(&mut self, cx: &mut Cx<'_>, foul: Foul) -> Error {
+    pub(super) fn broken(&mut self, cx: &mut Cx<'_>, foul: Foul) -> Error {
         if self.foul.replace(foul).is_none() {
             self.wake(cx, Direction::Write, self.tx.end(RESET));
             self.wake(cx, Direction::Read, self.rx.leave(RESET));
@@ -102,7 +102,7 @@ impl Live {
 
     /// Where the socket has ended without a word in the ring.
     #[cold]
-    fn lost(&self) -> Error {
+    pub(super) fn lost(&self) -> Error {
         if self.shared.is_refused() {
             let has = if self.message { "a stream" } else { "messages" };
             let text = format!("the server has {has}: set `message` at both ends or at neither");
@@ -214,60 +214,6 @@ impl Live {
         cx.nudge(self.posts.nudge.clone());
     }
 
-    /// Why nothing can be written.
-    pub(super) fn refuses(&mut self, cx: &mut Cx<'_>) -> Option<Error> {
-        if let Some(foul) = self.foul {
-            return Some(self.broken(cx, foul));
-        }
-        let dead = self.shared.is_dead();
-        Some(match self.tx.peer() {
-            OPEN if dead => self.lost(),
-            OPEN => return None,
-            ENDED => Error::new(ErrorKind::BrokenPipe).detail("the peer has closed"),
-            RESET => Error::new(ErrorKind::Reset).detail("the peer has aborted"),
-            _ => self.broken(cx, Foul("the reader's end is no end that there is")),
-        })
-    }
-
-    /// Writes what there is room for; says how many bytes of the op. `None`: there is none.
-    pub(super) fn put(&mut self, cx: &mut Cx<'_>, op: &Op<'_, Write>) -> Result<Option<usize>, Error> {
-        if self.message {
-            let need = footprint(op.len());
-            if self.tx.room(need).map_err(|foul| self.broken(cx, foul))? < need {
-                return Ok(None);
-            }
-            // A ring is far smaller than a length can say.
-            self.tx.put_message(op.len() as u32, op.pieces().iter().map(|p| &**p));
-            let flags = self.tx.publish();
-            self.wake(cx, Direction::Write, flags);
-            return Ok(Some(op.len()));
-        }
-        let left = op.len() - op.moved();
-        let room = self.tx.room(left.min(self.tx.memory().size())).map_err(|foul| self.broken(cx, foul))?;
-        let mut put = 0;
-        let mut shown = 0;
-        let mut skip = op.moved();
-        for piece in op.pieces() {
-            let mut rest = piece.get(skip..).unwrap_or_default();
-            skip = skip.saturating_sub(piece.len());
-            while !rest.is_empty() && put < room {
-                let n = self.tx.put(&rest[..rest.len().min(STRIDE)]);
-                rest = &rest[n..];
-                put += n;
-                if put - shown >= STRIDE {
-                    shown = put;
-                    let flags = self.tx.publish();
-                    self.wake(cx, Direction::Write, flags);
-                }
-            }
-        }
-        if put > shown {
-            let flags = self.tx.publish();
-            self.wake(cx, Direction::Write, flags);
-        }
-        Ok(Some(put).filter(|n| *n > 0 || left == 0))
-    }
-
     /// Whether nothing came for this end since it last looked; if so, the socket tells when something does.
     pub(super) fn sleeps(&self, side: Side) -> bool {
         match side {
@@ -293,19 +239,6 @@ impl Live {
             self.let_go(cx);
         }
         is_readable
-    }
-
-    /// Whether a write of a byte would end at once.
-    pub(super) fn is_writable(&mut self, cx: &mut Cx<'_>) -> bool {
-        let need = if self.message { footprint(1) } else { 1 };
-        self.refuses(cx).is_some()
-            || match self.tx.room(need) {
-                Ok(n) => n >= need,
-                Err(foul) => {
-                    self.broken(cx, foul);
-                    true
-                }
-            }
     }
 
     /// Whatever is held looks again.

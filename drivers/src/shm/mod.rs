@@ -46,6 +46,12 @@
 //! bytes would be kept from it, or a reader waits for a message that may need all of the ring, the oldest chunks move
 //! to memory of their own. Those that are as good as the reader's memory cannot: for them the writer waits.
 //!
+//! # Loans
+//! What [`Handle::loan`](xio_core::Handle::loan) gives lies in the ring, behind what is written, where there is room for
+//! it now and no other loan is out. It can only be filled: a peer could read and write there, too. Sent as it was
+//! filled, and as the whole of a write or behind as many bytes as were to go before it, it is shown to the peer without
+//! a copy. Whatever is written before it moves it to memory of its own, and it is copied in as anything else.
+//!
 //! # Waiting
 //! A blocking caller spins for `spin`, sleeps for up to 8 ms on a word in the ring (futex), where only the peer
 //! can wake it (a cancel comes that much late), and is then held, as callbacks and futures are at once: the socket's readiness, one descriptor for data, room and the peer's end,
@@ -53,7 +59,8 @@
 //!
 //! # Contract notes
 //! - A write finishes when its bytes are in the ring: they are read even where this process dies then. A message
-//!   is in the ring as a whole or not at all.
+//!   is in the ring as a whole or not at all. Of a write with several (a batch of `queue`'s) as many go in at once as
+//!   there is room for, and one that stops leaves whole ones behind.
 //! - A close gives the peer the end of the stream after all data, and breaks its writes. An abort gives `Reset`
 //!   both ways at once. A peer that is gone without a word, a killed one, gives `Reset` after all data: within
 //!   milliseconds, since the system closes its socket.
@@ -79,6 +86,7 @@ mod memory;
 mod models;
 mod options;
 mod post;
+mod put;
 mod ring;
 mod server;
 #[cfg(all(test, not(loom)))]

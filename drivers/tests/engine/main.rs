@@ -2,6 +2,7 @@
 //! barrier, unwinding, cancel, deadlines, panics, timers, events, deliveries, limits, callbacks.
 #![cfg(all(feature = "loop", feature = "frame", feature = "null", feature = "void", feature = "pick"))]
 
+mod batches;
 mod cancel;
 mod close;
 mod desk;

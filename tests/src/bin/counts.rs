@@ -11,7 +11,7 @@ use xio_tests::outside::{Program, skip};
 use xio_tests::report;
 
 /// A case, its ops, and which ends are worth their instructions.
-const CASES: [(&str, usize, &[&str]); 30] = [
+const CASES: [(&str, usize, &[&str]); 33] = [
     ("void none 0", 300, &["read"]),
     ("void none 16", 300, &["read"]),
     ("void both 1", 300, &["read"]),
@@ -40,6 +40,9 @@ const CASES: [(&str, usize, &[&str]); 30] = [
     ("flood segments 1400", 1840, &["send", "take"]),
     ("flood udp(batch)+Segment 1400", 1840, &["send", "take"]),
     ("fill shm(buffer=256KiB) 64 1", 500, &["write", "read"]),
+    ("fill shm(buffer=256KiB,message) 64 1", 500, &["write", "read"]),
+    ("stream shm(buffer=256KiB,message) 64", 100_000, &[]),
+    ("stream queue(early)/shm(buffer=256KiB,message) 64", 100_000, &[]),
     ("pingpong ring 64", 2200, &[]),
     ("pingpong shm(buffer=256KiB) 64", 2000, &[]),
 ];

@@ -34,6 +34,7 @@ fn main() -> io::Result<()> {
             let name = wait.name();
             let options = if wait == Wait::Spin { ", spin=1ms" } else { "" };
             let (bytes, messages) = (spec(options), spec(&format!("{options}, message")));
+            let queued = stack(&format!("queue(early)/shm(buffer=256KiB{options}, message)"));
             for size in [64, 4096, 64 << 10] {
                 let trips = if wait == Wait::Spin && size < 65536 { 100_000 } else { 4000 };
                 let mut all = vec![
@@ -53,6 +54,7 @@ fn main() -> io::Result<()> {
                     Contender::new("bare ring", || Ok(rings::stream(place, size, ops, size, RING, wait)?.into())),
                     Contender::new("shm", || stream(&engine, &bytes, place, size, ops)),
                     Contender::new("shm(message)", || stream(&engine, &messages, place, size, ops)),
+                    Contender::new("queue(early)/shm(message)", || stream(&engine, &queued, place, size, ops)),
                 ];
                 let keys = keys.replace("pingpong", "stream");
                 report::rows(&keys, &interleave(rounds, 1, &mut all)?)?;

@@ -12,7 +12,7 @@ use bytes::BytesMut;
 use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use rustix::net::{AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketType};
 use xio_core::{Contact, Engine, ErrorKind, Handle};
-use xio_tests::shm::{is_message, length, message, stack};
+use xio_tests::shm::{is_message, length, message, queued, stack};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().collect();
@@ -33,9 +33,16 @@ fn main() -> Result<(), Box<dyn Error>> {
         // Whoever waits for a connection refuses others' meanwhile.
         return Err(server.accept().wait().map_or_else(Into::into, |_| "a connection".into()));
     }
+    let stack = if role == "batch" { queued(kind == "message", spin == "spin") } else { stack };
     let handle = engine.open(&stack, Contact::new(path.as_str())).wait()?;
     match role.as_str() {
         "write" => write(&handle),
+        "batch" => {
+            for number in 0..rest.first().ok_or("how many messages?")?.parse()? {
+                handle.write(message(number)).wait().map_err(|f| f.error)?;
+            }
+            Ok(handle.close().wait()?)
+        }
         "read" => read(&handle, kind == "message"),
         "echo" => echo(&handle),
         "close" => {

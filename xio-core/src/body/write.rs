@@ -26,7 +26,7 @@ pub struct WriteBody {
     leads: Leads,
     /// Ends of the messages in a batch, in bytes of `pieces` from the front; empty: one message.
     pub(crate) ends: Vec<usize>,
-    /// Datagrams of these pieces that have gone: an empty one moves no byte.
+    /// Messages or datagrams of these pieces that have gone: an empty one moves no byte.
     sent: usize,
     saved: Vec<SavedWrite>,
     touched: bool,
@@ -137,6 +137,45 @@ impl WriteBody {
             *from = end;
             Some(range)
         })
+    }
+
+    /// Those of [`messages`](Self::messages) that are not through yet, as a level counts them with
+    /// [`take_messages`](Self::take_messages). The first of them is found at once, wherever it is.
+    ///
+    /// ```
+    /// # use xio_core::{Flow, Op, op::Write};
+    /// /// A level that has room for so many more.
+    /// fn write<'o>(mut op: Op<'o, Write>, room: usize) -> Flow<'o> {
+    ///     let fit = op.messages_left().take(room).count();
+    ///     op.take_messages(fit);
+    ///     match op.messages_left().next() {
+    ///         None => op.finished(),
+    ///         Some(_) => op.await_room(),
+    ///     }
+    /// }
+    /// # trait AwaitRoom<'o> { fn await_room(self) -> Flow<'o>; }
+    /// # impl<'o> AwaitRoom<'o> for Op<'o, Write> { fn await_room(self) -> Flow<'o> { self.finished() } }
+    /// ```
+    #[inline]
+    pub fn messages_left(&self) -> impl Iterator<Item = std::ops::Range<usize>> + '_ {
+        let end = |i: usize| self.ends.get(i).copied().unwrap_or(self.total);
+        (self.sent..self.message_count()).map(move |i| i.checked_sub(1).map_or(0, end)..end(i))
+    }
+
+    /// Counts the next so many of [`messages_left`](Self::messages_left) as through. A level that has taken some
+    /// but not all keeps the op: it asks for something or holds, and finishes once none is left. Empty messages
+    /// do not show in [`moved`](Self::moved), so it cannot be finished in parts.
+    pub fn take_messages(&mut self, n: usize) {
+        let through = self.messages_left().take(n).fold((0, self.moved), |(n, _), m| (n + 1, m.end));
+        self.sent += through.0;
+        self.moved = self.total.min(through.1);
+        self.touched = true;
+    }
+
+    /// Whether nothing is left half-written: the bytes that are through end where a message does.
+    pub(crate) fn is_at_border(&self) -> bool {
+        // Behind a lead nobody knows where the messages end.
+        self.leads.is_empty() && self.ends.binary_search(&self.moved).is_ok()
     }
 
     /// How many messages this write carries.
@@ -354,5 +393,36 @@ mod tests {
         assert!(w.messages().eq(std::iter::once(0..5)));
         w.ends = vec![2, 2, 5];
         assert_eq!(w.messages().collect::<Vec<_>>(), [0..2, 2..2, 2..5]);
+    }
+
+    #[test]
+    fn messages_are_counted_one_by_one_be_they_empty() {
+        let mut w = WriteBody::empty();
+        w.ask(SmallVec::from_iter([Piece::inline(b"aabbb")]));
+        w.ends = vec![0, 2, 2, 5, 5];
+        for left in [&[0..0, 0..2, 2..2, 2..5, 5..5][..], &[0..2, 2..2, 2..5, 5..5], &[2..2, 2..5, 5..5]] {
+            assert_eq!(w.messages_left().collect::<Vec<_>>(), left);
+            assert_eq!(w.moved(), left[0].start);
+            assert!(w.is_at_border());
+            w.take_messages(1);
+        }
+        assert_eq!((w.moved(), w.messages_left().collect::<Vec<_>>()), (2, vec![2..5, 5..5]));
+        w.take_messages(0);
+        assert_eq!((w.moved(), w.messages_left().count()), (2, 2));
+        w.take_messages(9);
+        assert_eq!((w.moved(), w.messages_left().count()), (5, 0));
+        w.moved = 4;
+        assert!(!w.is_at_border());
+    }
+
+    #[test]
+    fn one_message_has_no_border_inside() {
+        let mut w = WriteBody::empty();
+        w.ask(SmallVec::from_iter([Piece::inline(b"aabbb")]));
+        assert!(w.messages_left().eq(std::iter::once(0..5)));
+        w.take_part(2);
+        assert!(!w.is_at_border());
+        w.take_messages(1);
+        assert_eq!((w.moved(), w.messages_left().count()), (5, 0));
     }
 }

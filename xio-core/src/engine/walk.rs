@@ -196,13 +196,13 @@ pub(crate) fn walk<K: Kind, S: Stats>(tree: &mut Tree, cell: &mut Cell<K>, step:
 
 /// A write that fails half way leaves a part of a message, or of what a level made of it, on its way:
 /// nothing may follow it there, neither its own rest, of which nobody knows where it begins, nor another
-/// write. Whether it is so.
+/// write. Whether it is so: one of several messages that stops between two of them leaves nothing half-done.
 #[cold]
 fn tear<K: Kind>(cx: &mut Cx<'_>, cell: &Cell<K>, at: u8) -> bool {
     let total = K::total(&cell.body);
     let moved = K::moved(&cell.body).map_or(0, |(_, n)| n);
     let whole = cx.plan.unit.has_borders() || K::is_dressed(&cell.body);
-    if !whole || moved == 0 || moved >= total {
+    if !whole || moved == 0 || moved >= total || K::is_at_border(&cell.body) {
         return false;
     }
     let place = cx.inner.place(at);

@@ -97,6 +97,11 @@ pub trait Kind: sealed::Sealed + Sized + Send + 'static {
     fn is_dressed(_body: &Self::Body) -> bool {
         false
     }
+    /// Whether the bytes moved so far end where a message of several does.
+    #[doc(hidden)]
+    fn is_at_border(_body: &Self::Body) -> bool {
+        false
+    }
     /// Bytes the op is to move in all.
     #[doc(hidden)]
     fn total(_body: &Self::Body) -> usize {
@@ -111,7 +116,7 @@ pub trait Kind: sealed::Sealed + Sized + Send + 'static {
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $K:ident, $Body:ty, $empty:expr, $Outcome:ty, $down:ident, $up:ident, $own:ident
-       $(, worked = $worked:ident, leave = $leave:path, come_up = $come_up:expr, settle = $settle:path, transfer = $transfer:path, moved = $moved:expr, total = $total:expr, dressed = $dressed:expr, read = $read:expr)?
+       $(, worked = $worked:ident, leave = $leave:path, come_up = $come_up:expr, settle = $settle:path, transfer = $transfer:path, moved = $moved:expr, total = $total:expr, dressed = $dressed:expr, at_border = $at_border:expr, read = $read:expr)?
        $(, set_direction = $set_direction:expr, direction = $direction:expr)?
        $(, accept = $accept:expr)?;)+) => {$(
         $(#[$doc])*
@@ -147,6 +152,7 @@ macro_rules! kinds {
                 fn moved(body: &$Body) -> Option<(bool, usize)> { $moved(body) }
                 fn total(body: &$Body) -> usize { $total(body) }
                 fn is_dressed(body: &$Body) -> bool { $dressed(body) }
+                fn is_at_border(body: &$Body) -> bool { $at_border(body) }
                 fn read_body(body: &mut $Body) -> Option<&mut ReadBody> { $read(body) }
             )?
             $(
@@ -175,12 +181,12 @@ kinds! {
     /// Reads.
     Read, ReadBody, ReadBody::empty(), Result<ReadDone, Failed<ReadDone>>, read, read_done, own_read_done,
         worked = read_worked, leave = ReadBody::leave, come_up = ReadBody::come_up, settle = ReadBody::settle,
-        transfer = ReadBody::transfer, moved = |b: &ReadBody| Some((true, b.got)), total = |b: &ReadBody| b.got, dressed = |_| false,
+        transfer = ReadBody::transfer, moved = |b: &ReadBody| Some((true, b.got)), total = |b: &ReadBody| b.got, dressed = |_| false, at_border = |_| false,
         read = Some;
     /// Writes.
     Write, WriteBody, WriteBody::empty(), Result<WriteDone, Failed<WriteDone>>, write, write_done, own_write_done,
         worked = write_worked, leave = WriteBody::leave, come_up = WriteBody::come_up, settle = WriteBody::settle,
-        transfer = WriteBody::transfer, moved = |b: &WriteBody| Some((false, b.moved)), total = |b: &WriteBody| b.total, dressed = WriteBody::is_dressed,
+        transfer = WriteBody::transfer, moved = |b: &WriteBody| Some((false, b.moved)), total = |b: &WriteBody| b.total, dressed = WriteBody::is_dressed, at_border = WriteBody::is_at_border,
         read = |_| None;
     /// Makes sure that what was written has left every level.
     Flush, PlainBody, PlainBody::default(), Result<(), Error>, flush, flush_done, own_flush_done;

@@ -1,5 +1,6 @@
 //! Group E: engines that go, and processes that split.
 
+use std::cell::RefCell;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use xio_core::op::Close;
 use xio_core::reactor::Sim;
 use xio_core::{Cx, Engine, ErrorKind, Flow, Level, Op, Stack};
 
-use super::data::{room, transfer, units};
+use super::data::{read_bytes, read_unit, room, same, transfer, units};
 use super::e_calls::STUCK;
 use crate::bench::{Bench, LONG, unless};
 use crate::child;
@@ -142,7 +143,10 @@ pub fn e12(bench: &mut Bench) -> Checked {
         let mut dice = Dice::new(w.seed);
         let data = units(w.seed, 3, 100);
         transfer(w, &pair.near, &pair.far, &data, &mut dice)?;
+        let loan = RefCell::new(pair.near.loan(100)?);
+        loan.borrow_mut().put(&data[0]);
         child::run(STUCK, || {
+            loan.borrow_mut().put(b"from the child");
             for (near, far) in pair.both_ways() {
                 let wrote = near.write("from the child").deadline(LONG).wait().map(|d| d.n).map_err(|f| f.kind());
                 let read = far.read(room(20)).deadline(LONG).wait().map(|d| d.n).map_err(|f| f.kind());
@@ -154,6 +158,16 @@ pub fn e12(bench: &mut Bench) -> Checked {
             }
             Ok(())
         })?;
+        let mut loan = loan.into_inner();
+        loan.put(&data[1]);
+        let both = [&data[0][..], &data[1]].concat();
+        let both = both.get(..100).unwrap_or(&both);
+        pair.near.write(loan).then(|_| ());
+        let got = match w.caps().unit.has_borders() {
+            true => read_unit(&pair.far, 200, &mut dice)?,
+            false => read_bytes(&pair.far, both.len(), 100, &mut dice)?,
+        };
+        same(&got, both).map_err(|s| s.at("a loan that the child filled too"))?;
         for (near, far) in pair.both_ways() {
             transfer(w, near, far, &data, &mut dice).map_err(|s| s.at("after the fork"))?;
         }
