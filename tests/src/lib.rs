@@ -118,6 +118,22 @@ pub fn pingpong(engine: &Engine, stack: &Stack, place: Placement, size: usize, o
 /// # Errors
 /// What either end says.
 pub fn stream(engine: &Engine, stack: &Stack, place: Placement, size: usize, ops: usize) -> io::Result<Cost> {
+    let b = PageBuf::new(size);
+    stream_of(engine, stack, place, size, ops, move |h| Ok(h.write_from(&b).wait().map(drop)?))
+}
+
+/// The same, with each message of `size` bytes sent by `send`.
+///
+/// # Errors
+/// What either end says.
+pub fn stream_of(
+    engine: &Engine,
+    stack: &Stack,
+    place: Placement,
+    size: usize,
+    ops: usize,
+    mut send: impl FnMut(&Handle) -> io::Result<()> + Send + 'static,
+) -> io::Result<Cost> {
     let (client, served) = pair(engine, stack)?;
     let warm = warm_up(ops);
     let sink = thread::spawn(move || -> io::Result<(Instant, Duration)> {
@@ -139,10 +155,9 @@ pub fn stream(engine: &Engine, stack: &Stack, place: Placement, size: usize, ops
     });
     let source = thread::spawn(move || -> io::Result<(Instant, Duration)> {
         place.pin(Side::Client)?;
-        let b = PageBuf::new(size);
-        let pour = |ops: usize| -> io::Result<()> {
+        let mut pour = |ops: usize| -> io::Result<()> {
             for _ in 0..ops {
-                client.write_from(&b).wait()?;
+                send(&client)?;
             }
             Ok(client.flush().wait()?)
         };
