@@ -148,10 +148,8 @@ impl WriteBody {
     /// fn write<'o>(mut op: Op<'o, Write>, room: usize) -> Flow<'o> {
     ///     let fit = op.messages_left().take(room).count();
     ///     op.take_messages(fit);
-    ///     match op.messages_left().next() {
-    ///         None => op.finished(),
-    ///         Some(_) => op.await_room(),
-    ///     }
+    ///     let waits = op.messages_left().next().is_some();
+    ///     if waits { op.await_room() } else { op.finished() }
     /// }
     /// # trait AwaitRoom<'o> { fn await_room(self) -> Flow<'o>; }
     /// # impl<'o> AwaitRoom<'o> for Op<'o, Write> { fn await_room(self) -> Flow<'o> { self.finished() } }
