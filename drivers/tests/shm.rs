@@ -34,6 +34,10 @@ fn small() -> Options {
     Options::default().with_buffer(Size(4096))
 }
 
+fn trusting() -> Options {
+    small().with_trust("peer".to_owned())
+}
+
 fn stack(driver: &Arc<dyn Driver>, options: Options) -> Stack {
     Stack::new(LevelNode::new(driver.clone()).with_attr(Box::new(options))).unwrap()
 }
@@ -445,12 +449,13 @@ fn ends_have_names() {
 fn a_loan_lies_in_the_ring_and_is_sent_from_there() {
     use std::io::Write;
     for message in [false, true] {
-        let Pair { near, far, .. } = &pair(small().with_message(message));
+        let Pair { near, far, .. } = &pair(trusting().with_message(message));
         let mut to = [0; 4096];
+        let mut lent = 0;
         for round in 0..50 {
             let mut loan = near.loan(1000).unwrap();
-            assert!(loan.is_lent(), "there is room");
-            assert!(!near.loan(10).unwrap().is_lent(), "one at a time");
+            lent += u32::from(loan.is_lent());
+            assert!(!loan.is_lent() || !near.loan(10).unwrap().is_lent(), "one at a time");
             let mut all = Vec::new();
             for i in 0..1 + round % 200 {
                 write!(loan, "{i},").unwrap();
@@ -469,16 +474,14 @@ fn a_loan_lies_in_the_ring_and_is_sent_from_there() {
             assert_eq!(far.read_into(&mut to).wait_for(if message { 1 } else { all.len() }).wait().unwrap(), all.len());
             assert_eq!(to[..all.len()], all);
         }
-        // More than the ring has room for, and none at all.
-        assert!(!near.loan(4096).unwrap().is_lent() || !message);
+        assert!((20..50).contains(&lent), "{lent}: not where the ring ends");
+        // More than the ring has room for.
         assert!(!near.loan(5000).unwrap().is_lent());
         let mut large = near.loan(3000).unwrap();
         assert_eq!(large.put(&[7; 4000]), 3000);
-        let second = near.loan(3000).unwrap();
-        assert!(!second.is_lent());
+        assert!(!near.loan(1).unwrap().is_lent() || !large.is_lent());
         drop(large);
-        assert!(near.loan(3000).unwrap().is_lent(), "what is dropped is nobody's");
-        drop(second);
+        assert!((0..2).any(|_| near.loan(30).unwrap().is_lent()), "what is dropped is nobody's");
         near.close().wait().unwrap();
         assert_eq!(near.loan(10).unwrap_err().kind(), ErrorKind::Closed);
     }
@@ -486,12 +489,13 @@ fn a_loan_lies_in_the_ring_and_is_sent_from_there() {
 
 #[test]
 fn what_changes_the_bytes_lends_no_memory_and_takes_loans_all_the_same() {
-    let messages = || LevelNode::new(shm::driver()).with_attr(Box::new(small().with_message(true)));
-    let stream = || LevelNode::new(shm::driver());
+    let messages = || LevelNode::new(shm::driver()).with_attr(Box::new(trusting().with_message(true)));
+    let stream = || LevelNode::new(shm::driver()).with_attr(Box::new(trusting()));
     for (level, is_lent) in [
         (LevelNode::new(null::driver()).over(stream()), true),
         (LevelNode::new(queue::driver()).over(messages()), true),
         (LevelNode::new(frame::driver()).over(stream()), false),
+        (LevelNode::new(shm::driver()), false),
         (LevelNode::new(loop_::driver()), false),
     ] {
         let stack = Stack::new(level).unwrap();
@@ -502,4 +506,37 @@ fn what_changes_the_bytes_lends_no_memory_and_takes_loans_all_the_same() {
         let mut to = [0; 10];
         assert_eq!((far.read_into(&mut to).wait().unwrap(), &to[..5]), (5, &b"hello"[..]), "{stack}");
     }
+}
+
+#[test]
+fn a_write_waits_while_a_loan_is_filled_and_no_longer() {
+    let Pair { near, far, .. } = &pair(trusting());
+    let mut loan = near.loan(100).unwrap();
+    assert!(loan.is_lent());
+    let (tell, told) = std::sync::mpsc::channel();
+    let quick = near.clone();
+    loan.fill(|room| {
+        let note = tell.clone();
+        quick.write("from another").then(move |r| note.send(r.map(|d| d.n).map_err(|f| f.kind())).unwrap());
+        assert!(told.recv_timeout(SHORT).is_err(), "its place is being filled");
+        room[..4].copy_from_slice(b"loan");
+        4
+    });
+    assert_eq!(told.recv_timeout(LONG).unwrap(), Ok(12));
+    // Likewise for one that has a thread of its own, which nobody but the loan may wake.
+    let mut loan = near.loan(100).unwrap();
+    std::thread::scope(|s| {
+        let mut writer = None;
+        loan.fill(|room| {
+            writer = Some(s.spawn(|| near.write_from(b", and another").wait()));
+            std::thread::sleep(SHORT);
+            room[..5].copy_from_slice(b"again");
+            5
+        });
+        assert_eq!(writer.unwrap().join().unwrap().unwrap(), 13);
+    });
+    near.write(loan).wait().unwrap();
+    let mut to = [0; 30];
+    assert_eq!(far.read_into(&mut to).wait_for(30).deadline(LONG).wait().unwrap(), 30);
+    assert_eq!(&to, b"from another, and anotheragain");
 }

@@ -1,49 +1,80 @@
-//! Room in a ring that a user fills before it is written. Invariant: it lies past all that the reader may read, so what
-//! is there nobody else has any business with; where something else is to be put there first, it moves to memory of its
-//! own. So a loan keeps nobody waiting, and one that is never written leaves nothing behind.
+//! Room in a ring that a user fills before it is written. Invariant: it lies past all that the reader may read, and is
+//! the user's alone while it is filled; where something else is to be put there first, it moves to memory of its own
+//! before. So a loan that is never written leaves nothing behind, and one that is out keeps no write waiting but while
+//! it is filled.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 
 use parking_lot::Mutex;
-use xio_core::buffer::{Foreign, Lend};
 
 use super::memory::Memory;
 
 /// A loan.
 pub(super) struct Spot<M> {
     memory: M,
-    /// The position of its first byte.
+    /// The position of its first byte. All of it lies before the ring's end.
     start: u64,
     room: usize,
     bytes: Mutex<Bytes>,
+    /// A write waits for its place.
+    wanted: AtomicBool,
+    bell: Bell,
 }
 
-enum Bytes {
-    /// In the ring: so many, from the start.
+/// Called where such a write may go on.
+pub(super) type Bell = Box<dyn Fn() + Send + Sync>;
+
+/// Where its bytes are.
+pub(super) enum Bytes {
+    /// In the ring, so many.
     There(usize),
-    /// No longer in the ring.
+    /// No longer there.
     Moved(Vec<u8>),
     /// Written: the reader's.
     Gone,
 }
 
 impl<M: Memory> Spot<M> {
-    pub(super) fn new(memory: M, start: u64, room: usize) -> Arc<Self> {
-        Arc::new(Self { memory, start, room, bytes: Mutex::new(Bytes::There(0)) })
+    /// Room from `start` on, if it is in one run.
+    pub(super) fn new(memory: M, start: u64, room: usize, bell: Bell) -> Option<Arc<Self>> {
+        let spot =
+            Self { memory, start, room, bytes: Mutex::new(Bytes::There(0)), wanted: AtomicBool::new(false), bell };
+        (room <= spot.memory.size() - spot.place()).then(|| Arc::new(spot))
     }
 
-    /// Whether something of `len` bytes at `at` would lie over it.
-    pub(super) fn is_hit(&self, at: u64, len: usize) -> bool {
-        // Positions go round, and a ring is far smaller than half of them.
-        at.wrapping_sub(self.start) < self.room as u64 || self.start.wrapping_sub(at) < len as u64
+    /// Where its first byte lies in the ring.
+    fn place(&self) -> usize {
+        self.start as usize & (self.memory.size() - 1)
     }
 
-    /// Makes way.
-    pub(super) fn give_way(&self) {
-        let mut bytes = self.bytes.lock();
+    /// The position of its first byte.
+    pub(super) fn start(&self) -> u64 {
+        self.start
+    }
+
+    pub(super) fn room(&self) -> usize {
+        self.room
+    }
+
+    /// Makes way. `false`: it is being filled; the bell rings once it is not.
+    pub(super) fn give_way(&self) -> bool {
+        let mut guard = self.bytes.try_lock();
+        if guard.is_none() {
+            self.wanted.store(true, Ordering::Relaxed);
+            // Whoever fills it lets go of it, then looks whether it is wanted; here it is the other way round.
+            fence(Ordering::SeqCst);
+            guard = self.bytes.try_lock();
+        }
+        let Some(mut bytes) = guard else { return false };
+        self.move_out(&mut bytes);
+        true
+    }
+
+    fn move_out(&self, bytes: &mut Bytes) {
         if let Bytes::There(n) = *bytes {
             let mut own = vec![0; n];
-            self.copy(0, &mut own);
+            self.memory.read(self.place(), &mut own);
             *bytes = Bytes::Moved(own);
         }
     }
@@ -58,60 +89,52 @@ impl<M: Memory> Spot<M> {
         goes
     }
 
-    fn copy(&self, at: usize, to: &mut [u8]) {
-        let (at, first) = self.place(at, to.len());
-        self.memory.read(at, &mut to[..first]);
-        if first < to.len() {
-            self.memory.read(0, &mut to[first..]);
-        }
-    }
-
-    /// Where its byte `at` lies, and how many of `len` come before the ring's end.
-    fn place(&self, at: usize, len: usize) -> (usize, usize) {
-        let size = self.memory.size();
-        let at = (self.start as usize).wrapping_add(at) & (size - 1);
-        (at, len.min(size - at))
-    }
-}
-
-impl<M: Memory + Send + Sync> Foreign for Spot<M> {
-    fn len(&self) -> usize {
-        self.room
-    }
-
-    fn copy_out(&self, at: usize, to: &mut [u8]) {
-        assert!(at <= self.room && to.len() <= self.room - at, "inside the loan");
-        match &*self.bytes.lock() {
-            Bytes::There(_) => self.copy(at, to),
-            Bytes::Moved(own) => {
-                let n = own.len().saturating_sub(at).min(to.len());
-                to[..n].copy_from_slice(&own[at..at + n]);
+    /// Gives `f` the bytes from `at` on. `there` gives it those that are in the ring: of the memory so many from some
+    /// place on, which are this call's alone.
+    pub(super) fn fill(
+        &self,
+        at: usize,
+        f: &mut dyn FnMut(&mut [u8]) -> usize,
+        there: impl FnOnce(&M, usize, usize, &mut dyn FnMut(&mut [u8]) -> usize) -> usize,
+    ) -> usize {
+        assert!(at <= self.room, "inside the loan");
+        let n = {
+            let mut bytes = self.bytes.lock();
+            // The ring is the parent's, not that of a child it made.
+            if !self.memory.is_ours() {
+                self.move_out(&mut bytes);
             }
-            Bytes::Gone => {}
-        }
-    }
-}
-
-impl<M: Memory + Send + Sync + 'static> Lend for Spot<M> {
-    fn fill(&self, at: usize, from: &[u8]) {
-        assert!(at <= self.room && from.len() <= self.room - at, "inside the loan");
-        // The ring is the parent's, not that of a child it made.
-        if !self.memory.is_ours() {
-            self.give_way();
-        }
-        match &mut *self.bytes.lock() {
-            Bytes::There(n) => {
-                let (place, first) = self.place(at, from.len());
-                self.memory.write(place, &from[..first]);
-                if first < from.len() {
-                    self.memory.write(0, &from[first..]);
+            match &mut *bytes {
+                Bytes::There(filled) => {
+                    let left = self.room - at;
+                    let n = there(&self.memory, self.place() + at, left, f).min(left);
+                    *filled = at + n;
+                    n
                 }
-                *n = (*n).max(at + from.len());
+                Bytes::Moved(own) => {
+                    own.resize(self.room, 0);
+                    let n = f(&mut own[at..]).min(self.room - at);
+                    own.truncate(at + n);
+                    n
+                }
+                Bytes::Gone => 0,
             }
-            Bytes::Moved(own) => {
-                own.resize(own.len().max(at + from.len()), 0);
-                own[at..at + from.len()].copy_from_slice(from);
+        };
+        fence(Ordering::SeqCst);
+        if self.wanted.swap(false, Ordering::Relaxed) {
+            (self.bell)();
+        }
+        n
+    }
+
+    /// Copies from its beginning.
+    pub(super) fn copy_out(&self, to: &mut [u8]) {
+        match &*self.bytes.lock() {
+            Bytes::There(n) => {
+                assert!(to.len() <= *n, "inside what was filled");
+                self.memory.read(self.place(), to);
             }
+            Bytes::Moved(own) => to.copy_from_slice(&own[..to.len()]),
             Bytes::Gone => {}
         }
     }
@@ -120,6 +143,7 @@ impl<M: Memory + Send + Sync + 'static> Lend for Spot<M> {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use std::collections::VecDeque;
+    use std::sync::atomic::AtomicU32;
 
     use proptest::prelude::*;
 
@@ -128,6 +152,34 @@ mod tests {
     use super::*;
 
     type Filled = Arc<Spot<Arc<Twin>>>;
+
+    fn quiet() -> Bell {
+        Box::new(|| {})
+    }
+
+    /// Appends, and looks whether all that was filled is there.
+    fn put(spot: &Filled, filled: &mut Vec<u8>, bytes: &[u8]) {
+        let n = bytes.len().min(spot.room() - filled.len());
+        let took = spot.fill(
+            filled.len(),
+            &mut |room| {
+                room[..n].copy_from_slice(&bytes[..n]);
+                n
+            },
+            // The twin has no slices.
+            |twin, at, left, f| {
+                let mut copy = vec![0; left];
+                let n = f(&mut copy);
+                twin.write(at, &copy[..n]);
+                n
+            },
+        );
+        assert_eq!(took, n);
+        filled.extend(&bytes[..n]);
+        let mut now = vec![0; filled.len()];
+        spot.copy_out(&mut now);
+        assert_eq!(&now, filled);
+    }
 
     /// What is done to a ring of messages.
     #[derive(Clone, Debug)]
@@ -167,29 +219,25 @@ mod tests {
                 match step {
                     Step::Lend(n) if loan.is_none() => {
                         let room = w.room(HEADER + n).unwrap();
-                        let lent = w.lend(HEADER, n).unwrap();
-                        prop_assert_eq!(lent.is_some(), n > 0 && room >= HEADER + n, "whatever came of the one before");
+                        let lent = w.lend(HEADER, n, quiet()).unwrap();
+                        prop_assert!(lent.is_none() || n > 0 && room >= HEADER + n);
                         loan = lent.map(|l| (l, Vec::new()));
                     }
                     Step::Fill(bytes) => if let Some((spot, filled)) = &mut loan {
-                        let n = bytes.len().min(spot.len() - filled.len());
-                        spot.fill(filled.len(), &bytes[..n]);
-                        filled.extend(&bytes[..n]);
-                        let mut now = vec![0; filled.len()];
-                        spot.copy_out(0, &mut now);
-                        prop_assert_eq!(&now, filled);
+                        put(spot, filled, &bytes);
                     }
                     Step::SendLoan(before) => if let Some((spot, filled)) = loan.take() {
                         let (lead, len) = (vec![7; before], before + filled.len());
                         if w.room(footprint(len)).unwrap() >= footprint(len) {
+                            prop_assert!(w.make_way([(before, None), (filled.len(), Some(&*spot))].into_iter(), HEADER));
+                            let mut copy = vec![0; filled.len()];
+                            spot.copy_out(&mut copy);
                             let at = w.begin_message(len as u32);
                             w.put(&lead);
-                            let was_there = matches!(*spot.bytes.lock(), Bytes::There(_)) && spot.start == at + HEADER as u64;
+                            let was_there = matches!(*spot.bytes.lock(), Bytes::There(_));
                             let went = w.put_lent(&spot, filled.len());
                             prop_assert_eq!(went, was_there && before == 0);
                             if !went {
-                                let mut copy = vec![0; filled.len()];
-                                spot.copy_out(0, &mut copy);
                                 w.put(&copy);
                             }
                             w.end_message(at, len as u32);
@@ -199,6 +247,7 @@ mod tests {
                     }
                     Step::Drop => loan = None,
                     Step::Send(bytes) => if w.room(footprint(bytes.len())).unwrap() >= footprint(bytes.len()) {
+                        prop_assert!(w.make_way(std::iter::empty(), HEADER));
                         w.put_message(bytes.len() as u32, bytes.chunks(3));
                         let _ = w.publish();
                         sent.push_back(bytes);
@@ -220,19 +269,48 @@ mod tests {
 
     #[test]
     fn what_has_gone_is_no_longer_its_users() {
-        let twin = Twin::new(128);
-        let mut w = Writer::new(twin);
-        let spot = w.lend(0, 8).unwrap().unwrap();
-        assert!(w.lend(0, 8).unwrap().is_none(), "one at a time");
-        spot.fill(0, b"abcd");
-        assert!(!w.put_lent(&spot, 3), "not all that is there");
+        let mut w = Writer::new(Twin::new(128));
+        let spot = w.lend(0, 8, quiet()).unwrap().unwrap();
+        assert!(w.lend(0, 8, quiet()).unwrap().is_none(), "one at a time");
+        put(&spot, &mut Vec::new(), b"abcd");
+        assert!(!spot.go(spot.start() + 1, 4) && !spot.go(spot.start(), 3), "elsewhere, or not all that is there");
         assert!(w.put_lent(&spot, 4));
-        spot.fill(0, b"xxxx");
+        assert_eq!(spot.fill(4, &mut |_| 4, |_, _, _, _| unreachable!("it is no longer there")), 0);
         let mut to = [9; 4];
-        spot.copy_out(0, &mut to);
+        spot.copy_out(&mut to);
         assert_eq!(to, [9; 4], "nothing is given back");
         assert_eq!(w.unread(), 0);
         let _ = w.publish();
         assert_eq!(w.unread(), 4);
+    }
+
+    #[test]
+    fn a_loan_lies_in_one_run() {
+        let mut w = Writer::new(Twin::new(128));
+        assert_eq!(w.put(&[0; 100]), 100);
+        assert!(w.lend(0, 29, quiet()).unwrap().is_none() && w.lend(9, 20, quiet()).unwrap().is_none());
+        assert!(w.lend(8, 20, quiet()).unwrap().is_some());
+    }
+
+    #[test]
+    fn who_wants_the_place_of_what_is_being_filled_is_told_when_it_is_not() {
+        static RUNG: AtomicU32 = AtomicU32::new(0);
+        let rung = || RUNG.load(Ordering::Relaxed);
+        let mut w = Writer::new(Twin::new(128));
+        let bell = || {
+            RUNG.fetch_add(1, Ordering::Relaxed);
+        };
+        let spot = w.lend(0, 8, Box::new(bell)).unwrap().unwrap();
+        put(&spot, &mut Vec::new(), b"abcd");
+        assert_eq!(rung(), 0);
+        let mut wanted = |_: &mut [u8]| {
+            assert!(!w.make_way(std::iter::empty(), 0), "it is being filled");
+            0
+        };
+        spot.fill(4, &mut wanted, |_, _, _, f| f(&mut []));
+        assert_eq!(rung(), 1);
+        assert!(w.make_way(std::iter::empty(), 0));
+        spot.fill(4, &mut |_| 0, |_, _, _, _| unreachable!("it has moved"));
+        assert_eq!(rung(), 1, "nobody waits any more");
     }
 }

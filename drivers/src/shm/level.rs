@@ -233,8 +233,10 @@ impl Level for Shm {
     }
 
     fn woken(&mut self, cx: &mut Cx<'_>) {
-        if let Some(live) = &self.live {
+        if let Some(live) = &mut self.live {
             live.nudge(cx);
+            // It may have waited for a loan to be filled.
+            live.writer.take().into_iter().for_each(|h| cx.retry(h));
         }
     }
 
@@ -247,7 +249,7 @@ impl Level for Shm {
         Cancel::Take
     }
 
-    fn cntl(&mut self, _: &mut Cx<'_>, c: &mut Cntl<'_>) -> Result<(), Error> {
+    fn cntl(&mut self, cx: &mut Cx<'_>, c: &mut Cntl<'_>) -> Result<(), Error> {
         let sets = matches!(c.command(), Some(SetOption(name, _)) if name == "spin");
         if sets || matches!(c.command(), Some(GetOption(name)) if name == "spin") {
             option_cntl(&mut self.options, c)?;
@@ -258,7 +260,7 @@ impl Level for Shm {
         }
         let Some(live) = &mut self.live else { return Err(c.unsupported()) };
         if let Some(Borrow(room)) = c.command() {
-            return c.reply::<Borrow>(live.lend(*room));
+            return c.reply::<Borrow>(live.lend(cx, *room));
         }
         if c.command::<PathInfo>().is_some() {
             let mut path = Path::default();

@@ -35,7 +35,7 @@ pub(super) struct Live {
     pub(super) message: bool,
     /// Bytes that takes may leave in the ring, and whether they are the reader's own then.
     held: usize,
-    trust: bool,
+    pub(super) trust: bool,
     pub(super) shared: Arc<Shared>,
     pub(super) posts: Posts,
     /// What the peer did against the protocol.

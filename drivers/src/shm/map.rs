@@ -12,10 +12,11 @@ use std::sync::{Arc, OnceLock};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate, memfd_create};
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
-use xio_core::buffer::Foreign;
+use xio_core::buffer::{Foreign, Lend};
 use xio_core::{Error, ErrorKind};
 
 use super::kept::Run;
+use super::lent::Spot;
 use super::memory::{Memory, Note, Place};
 use super::ring::{Side, prepare};
 
@@ -202,6 +203,28 @@ impl AsRef<[u8]> for Trusted {
         // protocol does not write there before the run is dropped; that this one does keep to it is what the user
         // says with `trust=peer`, without which nobody makes this.
         unsafe { std::slice::from_raw_parts(from, n) }
+    }
+}
+
+impl Lend for Spot<Arc<Map>> {
+    fn room(&self) -> usize {
+        Self::room(self)
+    }
+
+    fn fill(&self, at: usize, f: &mut dyn FnMut(&mut [u8]) -> usize) -> usize {
+        Self::fill(self, at, f, |map, at, n, f| {
+            let from = map.bytes(at, n);
+            // SAFETY: inside the mapping, which is borrowed; initialised, as all of a memfd is. In this process it is
+            // this call's alone: the spot's lock is held, there is one spot at a time, and its writer puts nothing
+            // there before it has moved. A peer that keeps to the protocol reads and writes nothing past what it was
+            // shown; that this one does keep to it is what the user says with `trust=peer`, without which nobody
+            // makes this.
+            f(unsafe { std::slice::from_raw_parts_mut(from, n) })
+        })
+    }
+
+    fn copy_out(&self, to: &mut [u8]) {
+        Self::copy_out(self, to);
     }
 }
 

@@ -47,10 +47,10 @@
 //! to memory of their own. Those that are as good as the reader's memory cannot: for them the writer waits.
 //!
 //! # Loans
-//! What [`Handle::loan`](xio_core::Handle::loan) gives lies in the ring, behind what is written, where there is room for
-//! it now and no other loan is out. It can only be filled: a peer could read and write there, too. Sent as it was
-//! filled, and as the whole of a write or behind as many bytes as were to go before it, it is shown to the peer without
-//! a copy. Whatever is written before it moves it to memory of its own, and it is copied in as anything else.
+//! Where `trust=peer` says that the peer leaves alone what it was not shown, what
+//! [`Handle::loan`](xio_core::Handle::loan) gives lies in the ring, behind what is written, if there is room for it now
+//! in one run and no other loan is out. Sent as the next write, it is shown to the peer without a copy. Whatever is
+//! written before it moves it to memory of its own; while it is being filled, other writes wait.
 //!
 //! # Waiting
 //! A blocking caller spins for `spin`, sleeps for up to 8 ms on a word in the ring (futex), where only the peer

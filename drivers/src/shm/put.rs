@@ -35,6 +35,9 @@ impl Live {
     /// already. `None`: what is left waits for room.
     #[inline]
     pub(super) fn put(&mut self, cx: &mut Cx<'_>, op: &mut Op<'_, Write>) -> Result<Option<usize>, Error> {
+        if self.waits_for_loan(op) {
+            return Ok(None);
+        }
         if !self.message {
             return self.put_bytes(cx, op);
         }
@@ -105,20 +108,34 @@ impl Live {
         Err(Error::new(ErrorKind::TooLong).detail(text))
     }
 
-    /// Room for a write, to be filled in the ring, if the next one were this; a write waits for none that has it.
-    pub(super) fn lend(&mut self, room: usize) -> Option<Arc<dyn Lend>> {
-        if !self.is_ours() || self.foul.is_some() {
+    /// Room in the ring for a write, if that would be the next one and the peer is trusted to leave it alone.
+    pub(super) fn lend(&mut self, cx: &Cx<'_>, room: usize) -> Option<Arc<dyn Lend>> {
+        if !self.trust || !self.is_ours() || self.foul.is_some() {
             return None;
         }
-        let before = if self.message { HEADER } else { 0 };
+        let waker = cx.waker();
         // Of what the peer does wrong the write will tell.
-        self.tx.lend(before, room).ok().flatten().map(|spot| spot as Arc<dyn Lend>)
+        let lent = self.tx.lend(self.header(), room, Box::new(move || waker.wake())).ok().flatten();
+        lent.map(|spot| spot as Arc<dyn Lend>)
+    }
+
+    /// Bytes before those of a write.
+    fn header(&self) -> usize {
+        if self.message { HEADER } else { 0 }
+    }
+
+    /// Whether a loan is in the way of the op, and cannot move now.
+    #[inline]
+    fn waits_for_loan(&mut self, op: &Op<'_, Write>) -> bool {
+        let whole = op.moved() == 0 && op.message_count() == 1;
+        let pieces = op.pieces().iter().map(|p| (p.len(), spot(p).filter(|_| whole)));
+        !self.tx.make_way(pieces, self.header())
     }
 
     /// Whether the piece is a loan that lies where it goes, and so is put in.
     #[inline]
     fn is_there(&mut self, piece: &Piece) -> bool {
-        piece.lent_by::<Spot<Arc<Map>>>().is_some_and(|spot| self.tx.put_lent(spot, piece.len()))
+        spot(piece).is_some_and(|spot| self.tx.put_lent(spot, piece.len()))
     }
 
     /// Shows the peer what was put in.
@@ -173,6 +190,11 @@ impl Live {
                 }
             }
     }
+}
+
+#[inline]
+fn spot(piece: &Piece) -> Option<&Spot<Arc<Map>>> {
+    piece.lent_by()
 }
 
 /// Pieces, cut into messages one after the other.

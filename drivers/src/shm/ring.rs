@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use xio_core::planted;
 
-use super::kept::{Bell, Kept, Run};
-use super::lent::Spot;
+use super::kept::{self, Kept, Run};
+use super::lent::{Bell, Spot};
 use super::memory::{Memory, Note, Place};
 
 /// Where both positions start: a multiple of every size, and far from zero, so that wiped words are no
@@ -114,16 +114,15 @@ pub(super) struct Writer<M> {
 
 impl<M: Memory + Clone> Writer<M> {
     /// Room for `room` bytes behind `before` others, to be filled in place. Only one at a time.
-    pub(super) fn lend(&mut self, before: usize, room: usize) -> Result<Option<Arc<Spot<M>>>, Foul> {
+    pub(super) fn lend(&mut self, before: usize, room: usize, bell: Bell) -> Result<Option<Arc<Spot<M>>>, Foul> {
         // Whoever let go of it wants nothing of it any more.
         self.lent.take_if(|s| Arc::strong_count(s) == 1);
         let need = before.saturating_add(room);
         if room == 0 || self.lent.is_some() || self.room(need)? < need {
             return Ok(None);
         }
-        let spot = Spot::new(self.memory.clone(), self.next.wrapping_add(before as u64), room);
-        self.lent = Some(spot.clone());
-        Ok(Some(spot))
+        self.lent = Spot::new(self.memory.clone(), self.next.wrapping_add(before as u64), room, bell);
+        Ok(self.lent.clone())
     }
 }
 
@@ -168,9 +167,6 @@ impl<M: Memory> Writer<M> {
     /// before [`publish`](Self::publish).
     pub(super) fn put(&mut self, from: &[u8]) -> usize {
         let n = from.len().min(self.free());
-        if self.lent.is_some() {
-            self.make_way(n);
-        }
         let at = self.next as usize & (self.memory.size() - 1);
         let first = n.min(self.memory.size() - at);
         self.memory.write(at, &from[..first]);
@@ -181,25 +177,45 @@ impl<M: Memory> Writer<M> {
         n
     }
 
-    /// What is lent and in the way of the next `n` bytes moves.
-    #[cold]
-    fn make_way(&mut self, n: usize) {
-        // A user who has let go of it wants nothing of it any more.
-        let is_kept = |s: &Arc<Spot<M>>| Arc::strong_count(s) > 1;
-        if let Some(spot) = self.lent.take_if(|s| !is_kept(s) || s.is_hit(self.next, n))
-            && is_kept(&spot)
-        {
-            spot.give_way();
-        }
+    /// Whether a write of such pieces may begin, each so long and perhaps a loan: what is lent has moved, unless it
+    /// lies where it goes, behind `before` other bytes. `false`: it is being filled, and its bell is going to ring.
+    #[inline]
+    pub(super) fn make_way<'a>(
+        &mut self,
+        pieces: impl Iterator<Item = (usize, Option<&'a Spot<M>>)>,
+        before: usize,
+    ) -> bool
+    where
+        M: 'a,
+    {
+        self.lent.is_none() || self.moves_or_stays(pieces, before)
     }
 
-    /// Puts what was filled in place in, if its `len` bytes lie where the next ones go and there is room for them.
+    #[cold]
+    fn moves_or_stays<'a>(&mut self, pieces: impl Iterator<Item = (usize, Option<&'a Spot<M>>)>, before: usize) -> bool
+    where
+        M: 'a,
+    {
+        let Some(spot) = &self.lent else { return true };
+        let mut at = self.next.wrapping_add(before as u64);
+        for (len, lent) in pieces {
+            if lent.is_some_and(|s| std::ptr::eq(s, &**spot)) && spot.start() == at {
+                return true;
+            }
+            at = at.wrapping_add(len as u64);
+        }
+        // A user who has let go of it wants nothing of it any more.
+        let is_gone = Arc::strong_count(spot) == 1 || spot.give_way();
+        self.lent.take_if(|_| is_gone);
+        is_gone
+    }
+
+    /// Puts what was filled in place in, if its `len` bytes lie where the next ones go.
     pub(super) fn put_lent(&mut self, spot: &Spot<M>, len: usize) -> bool {
-        let is_ours = self.lent.as_ref().is_some_and(|s| std::ptr::eq(&**s, spot));
+        let is_ours = self.lent.take_if(|s| std::ptr::eq(&**s, spot)).is_some();
         let goes = is_ours && len <= self.free() && spot.go(self.next, len);
         if goes {
             self.next = self.next.wrapping_add(len as u64);
-            self.lent = None;
         }
         goes
     }
@@ -410,7 +426,7 @@ impl<M: Memory> Reader<M> {
     /// Takes out the next `n` bytes, as [`run`](Self::run) gave them, but leaves them in the ring until whoever has
     /// them lets go, or until the writer has to do without more than `most` bytes; `fixed` ones until they are let
     /// go. `bell` hears how the writer sleeps if that gives it room; the first one that is given.
-    pub(super) fn keep(&mut self, n: usize, most: usize, fixed: bool, bell: impl FnOnce() -> Bell) -> Run<M>
+    pub(super) fn keep(&mut self, n: usize, most: usize, fixed: bool, bell: impl FnOnce() -> kept::Bell) -> Run<M>
     where
         M: Clone,
     {

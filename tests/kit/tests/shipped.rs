@@ -23,6 +23,7 @@ driver_contract!(udp_contract, subjects::udp_contract());
 driver_contract!(queue_over_udp, subjects::queue_over_udp());
 driver_contract!(shm_contract, subjects::shm_contract());
 driver_contract!(shm_of_messages, subjects::shm_of_messages());
+driver_contract!(shm_that_trusts, subjects::shm_that_trusts());
 driver_contract!(queue_and_frame_over_shm, subjects::queue_and_frame_over_shm());
 driver_contract!(loop_contract, subjects::loop_contract());
 driver_contract!(loop_of_messages, subjects::loop_of_messages());

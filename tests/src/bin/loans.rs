@@ -27,15 +27,14 @@ fn row(i: usize) -> [u8; ROW] {
 fn main() -> io::Result<()> {
     let rounds = std::env::args().nth(1).and_then(|a| a.parse().ok()).unwrap_or(9);
     let engine = Engine::new()?;
-    let messages = stack("shm(message, buffer=1MiB)");
+    let messages = stack("shm(message, buffer=1MiB, trust=peer)");
     for place in Placement::possible()?.into_iter().filter(|p| *p != Placement::Unpinned) {
         for size in [4096, 64 << 10, 256 << 10] {
             let (ops, rows) = (STREAM / size, size / ROW);
             let kept = |engine: &Engine| {
-                let mut all = Vec::with_capacity(size);
+                let mut all = vec![0; size];
                 stream_of(engine, &messages, place, size, ops, move |h| {
-                    all.clear();
-                    (0..rows).for_each(|i| all.extend_from_slice(&row(i)));
+                    all.chunks_exact_mut(ROW).enumerate().for_each(|(i, to)| to.copy_from_slice(&row(i)));
                     Ok(h.write_from(&all).wait().map(drop)?)
                 })
             };
@@ -49,7 +48,10 @@ fn main() -> io::Result<()> {
             let loan = |engine: &Engine| {
                 stream_of(engine, &messages, place, size, ops, move |h| {
                     let mut loan = h.loan(size)?;
-                    (0..rows).for_each(|i| assert_eq!(loan.put(&row(i)), ROW));
+                    loan.fill(|room| {
+                        room.chunks_exact_mut(ROW).enumerate().for_each(|(i, to)| to.copy_from_slice(&row(i)));
+                        size
+                    });
                     h.write(loan).wait().map(drop).map_err(|f| Error::from(f).into())
                 })
             };

@@ -1,18 +1,25 @@
 //! Memory that a write is filled into before it is made: the transport's own, where it sends from there. Invariant:
-//! nobody gets a slice of memory that a peer can reach; who looks at bytes there looks at a copy.
+//! while it is filled it is its user's alone; who looks at it later on looks at a copy.
 
 use std::any::Any;
 use std::fmt;
 use std::io;
 use std::sync::{Arc, OnceLock};
 
-use super::{Foreign, Piece, WriteBuf};
+use super::{Piece, WriteBuf};
 use crate::error::{Error, ErrorKind};
 
 /// Memory that a transport lends, to be filled by a user and sent from where it is.
-pub trait Lend: Foreign + Any {
-    /// Copies `from` to `at`; both ends lie within [`len`](Foreign::len).
-    fn fill(&self, at: usize, from: &[u8]);
+pub trait Lend: Any + Send + Sync {
+    /// How many bytes it has.
+    fn room(&self) -> usize;
+
+    /// Gives `f` the bytes from `at` on; says what `f` says, how many it has filled. Nobody else has them meanwhile,
+    /// so whoever wants their place waits.
+    fn fill(&self, at: usize, f: &mut dyn FnMut(&mut [u8]) -> usize) -> usize;
+
+    /// Copies from its beginning; no more than was filled. What has been sent is the peer's, and leaves `to` as it is.
+    fn copy_out(&self, to: &mut [u8]);
 }
 
 /// Memory for one write, filled before that is made: see [`Handle::loan`](crate::Handle::loan).
@@ -20,10 +27,14 @@ pub trait Lend: Foreign + Any {
 /// ```
 /// use std::io::Write;
 /// # use xio_core::buffer::{Loan, WriteBuf};
-/// # let mut loan = Loan::own(8).unwrap();
+/// # let mut loan = Loan::own(12).unwrap();
 /// write!(loan, "{}:", 42).unwrap();
-/// assert_eq!(loan.put(b"answer"), 5, "it has room for 8 bytes");
-/// assert_eq!(WriteBuf::from(loan).len(), 8);
+/// loan.fill(|room| {
+///     room[..4].copy_from_slice(b"the ");
+///     4
+/// });
+/// assert_eq!(loan.put(b"answer"), 5, "it has room for 12 bytes");
+/// assert_eq!(WriteBuf::from(loan).len(), 12);
 /// ```
 pub struct Loan {
     memory: Memory,
@@ -31,6 +42,7 @@ pub struct Loan {
 }
 
 enum Memory {
+    /// As long as it was filled.
     Own(Vec<u8>),
     Lent(Box<Lent>),
 }
@@ -58,8 +70,27 @@ impl Loan {
 
     /// Memory of a transport's.
     pub fn lent(memory: Arc<dyn Lend>) -> Self {
-        let room = memory.len();
+        let room = memory.room();
         Self { memory: Memory::Lent(Box::new(Lent { memory, len: 0, seen: OnceLock::new() })), room }
+    }
+
+    /// Gives `f` all the room that is left, whatever is in there; `f` says how much of it, from its beginning, it has
+    /// filled. Where the memory is lent, other writes of the handle may have to wait meanwhile: `f` must not wait for
+    /// them.
+    pub fn fill(&mut self, f: impl FnOnce(&mut [u8]) -> usize) {
+        let (len, room) = (self.len(), self.room);
+        match &mut self.memory {
+            Memory::Own(own) => {
+                own.resize(room, 0);
+                let n = f(&mut own[len..]);
+                own.truncate(len + n.min(room - len));
+            }
+            Memory::Lent(lent) => {
+                let mut f = Some(f);
+                let n = lent.memory.fill(len, &mut |bytes| f.take().map_or(0, |f| f(bytes)));
+                lent.len += n.min(room - len);
+            }
+        }
     }
 
     /// Appends as many bytes as there is room for; says how many.
@@ -67,15 +98,15 @@ impl Loan {
         let n = bytes.len().min(self.left());
         match &mut self.memory {
             Memory::Own(own) => own.extend_from_slice(&bytes[..n]),
-            Memory::Lent(lent) => {
-                lent.memory.fill(lent.len, &bytes[..n]);
-                lent.len += n;
-            }
+            Memory::Lent(_) => self.fill(|room| {
+                room[..n].copy_from_slice(&bytes[..n]);
+                n
+            }),
         }
         n
     }
 
-    /// How many bytes were put in.
+    /// How many bytes were filled.
     pub fn len(&self) -> usize {
         match &self.memory {
             Memory::Own(own) => own.len(),
@@ -136,7 +167,7 @@ impl Lent {
     pub(super) fn bytes(&self) -> &[u8] {
         self.seen.get_or_init(|| {
             let mut bytes = vec![0; self.len].into_boxed_slice();
-            self.memory.copy_out(0, &mut bytes);
+            self.memory.copy_out(&mut bytes);
             bytes
         })
     }
@@ -151,17 +182,15 @@ mod tests {
     use super::*;
 
     struct Shared(Mutex<[u8; 8]>);
-    impl Foreign for Shared {
-        fn len(&self) -> usize {
+    impl Lend for Shared {
+        fn room(&self) -> usize {
             8
         }
-        fn copy_out(&self, at: usize, to: &mut [u8]) {
-            to.copy_from_slice(&self.0.lock()[at..at + to.len()]);
+        fn fill(&self, at: usize, f: &mut dyn FnMut(&mut [u8]) -> usize) -> usize {
+            f(&mut self.0.lock()[at..])
         }
-    }
-    impl Lend for Shared {
-        fn fill(&self, at: usize, from: &[u8]) {
-            self.0.lock()[at..at + from.len()].copy_from_slice(from);
+        fn copy_out(&self, to: &mut [u8]) {
+            to.copy_from_slice(&self.0.lock()[..to.len()]);
         }
     }
 
@@ -170,13 +199,21 @@ mod tests {
         let memory = Arc::new(Shared(Mutex::default()));
         for mut loan in [Loan::own(8).unwrap(), Loan::lent(memory.clone())] {
             assert_eq!((loan.len(), loan.left(), loan.is_empty()), (0, 8, true));
-            assert_eq!((loan.put(b"abc"), loan.put(b"defgh!"), loan.put(b"more")), (3, 5, 0));
+            assert_eq!(loan.put(b"abc"), 3);
+            loan.fill(|room| {
+                assert_eq!(room.len(), 5);
+                room.copy_from_slice(b"deXXX");
+                2
+            });
+            assert_eq!((loan.put(b"fgh!"), loan.put(b"more")), (3, 0));
             assert_eq!(loan.write(b"x").unwrap(), 0);
+            // Whoever says that more was filled than there was is not believed.
+            loan.fill(|room| room.len() + 1);
             assert_eq!((loan.len(), loan.left()), (8, 0));
             let pieces = WriteBuf::from(loan).into_pieces();
             assert_eq!((pieces[0].len(), &*pieces[0]), (8, &b"abcdefgh"[..]));
         }
-        // Once somebody has looked, a peer that writes there changes nothing.
+        // Once somebody has looked, what happens there changes nothing.
         let mut loan = Loan::lent(memory.clone());
         loan.put(b"12345");
         let pieces = WriteBuf::from(loan).into_pieces();

@@ -55,17 +55,21 @@ impl Handle {
     /// Memory for one write of up to `room` bytes, to be filled and then given to [`write`](Self::write).
     ///
     /// Where the transport sends from memory of its own that has room now, and no level above it changes the bytes, the
-    /// loan lies there (`shm`: in the ring), and the write copies nothing. Else it is private memory, and all else is
-    /// the same. A loan keeps nobody waiting: what is written before it moves it out of the way. One that is dropped
-    /// leaves nothing behind. What a write gives back of a loan once that has gone is only its length.
+    /// loan lies there (`shm` with `trust=peer`: in the ring), and the write copies nothing. Else it is private memory,
+    /// and all else is the same. A loan that is out keeps nobody waiting: what is written before it moves it out of the
+    /// way. One that is dropped leaves nothing behind. What a write gives back of a loan once that has gone is only
+    /// its length.
     ///
     /// ```
     /// # use xio_core::Handle;
     /// # fn send(handle: &Handle, rows: &[u32]) -> Result<(), xio_core::Error> {
     /// let mut loan = handle.loan(4 * rows.len())?;
-    /// for row in rows {
-    ///     loan.put(&row.to_be_bytes());
-    /// }
+    /// loan.fill(|room| {
+    ///     for (to, row) in room.chunks_exact_mut(4).zip(rows) {
+    ///         to.copy_from_slice(&row.to_be_bytes());
+    ///     }
+    ///     4 * rows.len()
+    /// });
     /// handle.write(loan).wait()?;
     /// # Ok(())
     /// # }

@@ -49,6 +49,10 @@ subjects! {
         let options = shm::Options::default().with_message(true);
         Subject::transport(shm::driver(), ()).with_attr(Box::new(options)).named("shm of messages")
     };
+    shm_that_trusts {
+        let options = shm::Options::default().with_trust("peer".to_owned());
+        Subject::transport(shm::driver(), ()).with_attr(Box::new(options)).named("shm that trusts")
+    };
     queue_and_frame_over_shm Subject::stack(framed_queue(LevelNode::new(shm::driver())));
     loop_contract Subject::transport(loop_::driver(), ());
     loop_of_messages {
