@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use xio_core::attr::{Group, OpAttrs};
 use xio_core::body::Below;
 use xio_core::buffer::Chunk;
+use xio_core::caps::Unit;
 use xio_core::{Error, ErrorKind};
 
 use super::gather::labelled;
@@ -119,12 +120,12 @@ impl Lane {
         attrs.set(join(&self.label, inner));
     }
 
-    /// Gives one message of `inner`, or bytes until nothing fits or nothing of it is left.
+    /// Gives one message or datagram of `inner`, or bytes until nothing fits or nothing of it is left.
     pub(super) fn serve(
         &mut self,
         inner: Option<&Group>,
         (room, wanted): (&mut usize, &mut usize),
-        borders: bool,
+        unit: Unit,
         mut put: impl FnMut(&mut Chunk),
     ) -> Served {
         let (mut any, mut i) = (false, 0);
@@ -151,13 +152,19 @@ impl Lane {
                 *room -= n;
                 *wanted = wanted.saturating_sub(n);
                 if !chunk.is_empty() {
-                    return if borders { Served::Failed(ErrorKind::Truncated { len }.into()) } else { Served::Enough };
+                    if unit == Unit::Datagram {
+                        // What does not fit is gone.
+                        self.bytes -= chunks.iter().map(Chunk::len).sum::<usize>();
+                        self.items.remove(i);
+                    }
+                    let cut = unit.has_borders();
+                    return if cut { Served::Failed(ErrorKind::Truncated { len }.into()) } else { Served::Enough };
                 }
                 chunks.pop_front();
             }
             self.items.remove(i);
             any = true;
-            if borders || *room == 0 {
+            if unit.has_borders() || *room == 0 {
                 return Served::Enough;
             }
         }

@@ -2,6 +2,7 @@
 //! branch that is not open gets no op but its open.
 
 use xio_core::attr::{Group, OpAttrs};
+use xio_core::caps::Unit;
 use xio_core::cntl::Cntl;
 use xio_core::io::Direction;
 use xio_core::level::{Cancel, Reason};
@@ -90,8 +91,8 @@ impl Pick {
         }
         let lanes = branches.iter().map(|b| (*b, self.label(*b).to_owned()));
         let ahead = usize::try_from(self.options.ahead.0).unwrap_or(usize::MAX);
-        let borders = cx.caps_below().is_some_and(|c| c.unit.has_borders());
-        let mut merge = Merge::new(lanes, ahead, borders);
+        let unit = cx.caps_below().map_or(Unit::Stream, |c| c.unit);
+        let mut merge = Merge::new(lanes, ahead, unit);
         merge.ask(cx);
         self.merge = Some(merge);
     }

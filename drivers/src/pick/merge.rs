@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 
 use xio_core::attr::{Group, OpAttrs};
 use xio_core::body::Below;
+use xio_core::caps::Unit;
 use xio_core::op::{OpId, Read, Ready};
 use xio_core::{Cx, Error, ErrorKind, Flow, Held, Op, planted};
 
@@ -20,7 +21,7 @@ pub(super) struct Merge {
     /// The lane whose turn it is.
     turn: usize,
     ahead: usize,
-    borders: bool,
+    unit: Unit,
     /// What ended the last branch, where that was no clean end.
     broke: Option<Error>,
 }
@@ -42,14 +43,14 @@ struct Source {
 }
 
 impl Merge {
-    pub(super) fn new(branches: impl Iterator<Item = (u8, String)>, ahead: usize, borders: bool) -> Self {
+    pub(super) fn new(branches: impl Iterator<Item = (u8, String)>, ahead: usize, unit: Unit) -> Self {
         Self {
             lanes: branches.map(|(branch, label)| Lane::new(branch, label)).collect(),
             waiting: VecDeque::new(),
             readable: Vec::new(),
             turn: 0,
             ahead,
-            borders,
+            unit,
             broke: None,
         }
     }
@@ -59,7 +60,7 @@ impl Merge {
         for lane in &mut self.lanes {
             let Some(room) = lane.room(self.ahead) else { continue };
             lane.asked = true;
-            let most = if self.borders { usize::MAX } else { room };
+            let most = if self.unit.has_borders() { usize::MAX } else { room };
             cx.take(lane.branch, 1, most, u32::from(lane.branch));
         }
     }
@@ -92,7 +93,7 @@ impl Merge {
     /// A read of a branch is back.
     pub(super) fn came(&mut self, cx: &mut Cx<'_>, branch: u8, below: Below, attrs: OpAttrs, error: Option<Error>) {
         let Some(lane) = self.lanes.iter_mut().find(|l| l.branch == branch) else { return };
-        lane.came(below, attrs, error, self.borders);
+        lane.came(below, attrs, error, self.unit.has_borders());
         self.broke.clone_from(&lane.broke);
         self.serve(cx);
         self.ask(cx);
@@ -101,14 +102,14 @@ impl Merge {
     /// A read from above: served at once, or held.
     pub(super) fn read<'o>(&mut self, cx: &mut Cx<'_>, mut op: Op<'o, Read>) -> Flow<'o> {
         let (mut room, mut wanted) = (op.room(), op.wanted());
-        if !self.borders && room == 0 {
+        if !self.unit.has_borders() && room == 0 {
             return op.finished();
         }
         let from = self.begun(&op).or_else(|| self.next());
         if let Some(Source { lane: at, inner }) = &from {
             let lane = &mut self.lanes[*at];
             lane.mark(inner.as_ref(), op.attrs_mut());
-            let served = lane.serve(inner.as_ref(), (&mut room, &mut wanted), self.borders, |c| {
+            let served = lane.serve(inner.as_ref(), (&mut room, &mut wanted), self.unit, |c| {
                 op.put_chunk(c);
             });
             let failed = match served {
@@ -124,7 +125,7 @@ impl Merge {
                 self.stay(*at, &e);
                 return op.failed(e);
             }
-        } else if !self.borders && wanted == 0 {
+        } else if !self.unit.has_borders() && wanted == 0 {
             return op.finished();
         } else if let Some(e) = self.over() {
             return op.failed(e);
@@ -208,7 +209,7 @@ impl Merge {
                         lane.mark(inner.as_ref(), attrs);
                     }
                     let held = &w.held;
-                    let served = lane.serve(inner.as_ref(), (&mut w.room, &mut w.wanted), self.borders, |c| {
+                    let served = lane.serve(inner.as_ref(), (&mut w.room, &mut w.wanted), self.unit, |c| {
                         cx.fill(held, c);
                     });
                     match served {

@@ -37,6 +37,7 @@ driver_contract!(trace_above, subjects::trace_above());
 driver_contract!(trace_below, subjects::trace_below());
 driver_contract!(pick_contract, subjects::pick_contract());
 driver_contract!(pick_over_messages, subjects::pick_over_messages());
+driver_contract!(pick_over_udp, subjects::pick_over_udp());
 driver_contract!(all_of_it, subjects::all_of_it());
 driver_contract!(datagrams, subjects::datagrams());
 driver_contract!(shared_memory, subjects::shared_memory());

@@ -138,6 +138,7 @@ pub fn e12(bench: &mut Bench) -> Checked {
         return unless("shared_memory=false");
     }
     bench.needs_peer()?;
+    bench.needs_order()?;
     bench.each(|w| {
         let pair = w.pair()?;
         let mut dice = Dice::new(w.seed);

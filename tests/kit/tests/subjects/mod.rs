@@ -72,6 +72,10 @@ subjects! {
     trace_below Subject::stack(framed_queue(timed().over(LevelNode::new(tcp::driver())))).at(Contact::new(AT));
     pick_contract Subject::transform(pick::driver());
     pick_over_messages Subject::transform(pick::driver()).over_messages().named("pick over messages");
+    pick_over_udp {
+        let pick = LevelNode::new(pick::driver()).branch("a", udp_level()).branch("b", udp_level());
+        Subject::stack(pick).at(Contact::new(AT)).named("pick over udp")
+    };
     all_of_it {
         let framed = LevelNode::new(frame::driver()).over(LevelNode::new(tcp::driver()));
         Subject::stack(LevelNode::new(null::driver()).over(LevelNode::new(queue::driver()).over(framed))).at(Contact::new(AT))
