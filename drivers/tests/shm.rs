@@ -540,3 +540,35 @@ fn a_write_waits_while_a_loan_is_filled_and_no_longer() {
     assert_eq!(far.read_into(&mut to).wait_for(30).deadline(LONG).wait().unwrap(), 30);
     assert_eq!(&to, b"from another, and anotheragain");
 }
+
+#[test]
+fn of_writes_that_went_together_each_is_told_what_became_of_it() {
+    // The ring is as large as the end that opens says; the other thinks that it is larger.
+    let over =
+        |options| LevelNode::new(queue::driver()).over(LevelNode::new(shm::driver()).with_attr(Box::new(options)));
+    let messages = Options::default().with_message(true);
+    let (theirs, ours) = (over(messages.clone().with_buffer(Size(4096))), over(messages));
+    let engine = Engine::new().unwrap();
+    let server = engine.listen(&Stack::new(ours).unwrap(), ()).wait().unwrap();
+    let far = engine.open(&Stack::new(theirs).unwrap(), server.contact()).wait().unwrap();
+    let near = server.accept().deadline(LONG).wait().unwrap().open().wait().unwrap();
+    let (tell, told) = std::sync::mpsc::channel();
+    // The first fills the ring, the second waits for room, the others for the second.
+    for (i, len) in [3000, 3000, 10, 0, 20, 5000, 0, 30].into_iter().enumerate() {
+        let tell = tell.clone();
+        near.write(bytes(len)).then(move |r| tell.send((i, r.map(|d| d.n).map_err(|f| f.kind()))).unwrap());
+    }
+    let mut came = Vec::new();
+    for len in [3000, 3000, 10, 0, 20] {
+        assert_eq!(read(&far, 4096).unwrap().len(), len);
+    }
+    while came.len() < 8 {
+        came.push(told.recv_timeout(LONG).unwrap());
+    }
+    came.sort_by_key(|(i, _)| *i);
+    let results: Vec<_> = came.into_iter().map(|(_, r)| r).collect();
+    let went = [3000, 3000, 10, 0, 20].map(Ok);
+    assert_eq!((&results[..5], &results[5..]), (&went[..], &[Err(ErrorKind::TooLong); 3][..]));
+    near.write("on").wait().unwrap();
+    assert_eq!(read(&far, 4096).unwrap(), "on");
+}

@@ -229,8 +229,17 @@ impl Level for Queue {
         if op.tag() == BEHIND {
             self.failed = error.or_else(|| self.failed.take());
         } else if let Some(line) = &mut self.line {
-            for held in line.riders.drain(..) {
-                cx.finish(held, error.clone().map_or(Ok(()), Err));
+            let (moved, gone) = (op.moved(), op.message_count() - op.messages_left().count());
+            for r in line.riders.drain(..) {
+                let is_through = if line.limits.borders { r.place < gone } else { r.bytes.end <= moved };
+                let result = match &error {
+                    Some(e) if !is_through => {
+                        let part = if line.limits.borders { 0 } else { moved.saturating_sub(r.bytes.start) };
+                        Err(e.clone().with_moved(part as u64))
+                    }
+                    _ => Ok(()),
+                };
+                cx.finish(r.held, result);
             }
         }
         self.next(cx);

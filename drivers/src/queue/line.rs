@@ -4,6 +4,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -44,6 +45,14 @@ struct Waiting {
     behind: bool,
 }
 
+/// A held write that the joined one carries.
+pub(super) struct Rider {
+    pub(super) held: Held<Write>,
+    /// Writes that ride before it, and where its bytes begin and end.
+    pub(super) place: usize,
+    pub(super) bytes: Range<usize>,
+}
+
 #[derive(Default)]
 pub(super) struct Line {
     pub(super) limits: Limits,
@@ -51,7 +60,7 @@ pub(super) struct Line {
     held: VecDeque<(Held<Write>, usize)>,
     bytes: usize,
     /// The held writes that the joined write below carries.
-    pub(super) riders: Vec<Held<Write>>,
+    pub(super) riders: Vec<Rider>,
     /// Writes whose owners have been told: their bytes, and on messages where each ends.
     tail: BytesMut,
     ends: Vec<usize>,
@@ -72,7 +81,7 @@ pub(super) struct Limits {
     batch: usize,
     linger: Duration,
     /// Whether the stack below has message borders, and whether it takes batches of them.
-    borders: bool,
+    pub(super) borders: bool,
     batches: bool,
     /// Longest message the stack below takes.
     max: usize,
@@ -313,9 +322,9 @@ impl Line {
                 }
                 pieces.append(&mut own);
             }
+            self.riders.push(Rider { held, place: ends.len(), bytes: bytes..bytes + len });
             bytes += len;
             ends.push(bytes);
-            self.riders.push(held);
             if bytes >= self.limits.batch {
                 break;
             }
@@ -344,8 +353,8 @@ impl Line {
 
     /// The rider of this number, which rides on without its owner.
     pub(super) fn rider(&mut self, id: OpId) -> Option<Held<Write>> {
-        let i = self.riders.iter().position(|h| h.id() == id)?;
-        Some(self.riders.remove(i))
+        let i = self.riders.iter().position(|r| r.held.id() == id)?;
+        Some(self.riders.remove(i).held)
     }
 
     /// Forgets what waits under this number.

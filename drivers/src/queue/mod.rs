@@ -16,8 +16,9 @@
 //!
 //! # Contract notes
 //! A queued write can be cancelled and timed out at any moment before its batch is on its way; from
-//! then on it has its real result, or `TimedOut` while its bytes still go out. Events: `Filled` when the queue rises over `high`, `Drained` when
-//! it falls under `low`.
+//! then on it has its real result, or `TimedOut` while its bytes still go out. Where writes that went down together
+//! fail, those that had gone by then are told so, and the others why. Events: `Filled` when the queue rises over
+//! `high`, `Drained` when it falls under `low`.
 
 mod cntl;
 mod driver;
