@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use xio_core::attr::Size;
 use xio_core::{LevelNode, Stack};
 use xio_drivers::{frame, null, queue, shm, tcp};
 use xio_testkit::voyage::{Log, Settings, voyage};
@@ -27,7 +28,7 @@ fn sail(spec: &str, root: &LevelNode, seeds: std::ops::Range<u64>) {
     let stack = Stack::new(root.clone()).unwrap();
     for seed in seeds {
         let mut settings = Settings::new(seed).with_length(Duration::from_millis(30)).with_bytes(1500);
-        if spec.ends_with("shm") {
+        if spec.contains("shm") {
             // A path that nobody has.
             settings = settings.with_contact(());
         }
@@ -66,6 +67,8 @@ fn an_early_queue_and_levels_that_do_nothing() {
 fn shared_memory() {
     let root = LevelNode::new(shm::driver());
     sail("shm", &root, 0..SEEDS);
+    let options = shm::Options::default().with_buffer(Size(4096)).with_trust("peer".to_owned());
+    sail("shm(buffer=4KiB, trust=peer)", &LevelNode::new(shm::driver()).with_attr(Box::new(options)), 0..SEEDS);
     sail(
         "queue/frame/shm",
         &LevelNode::new(queue::driver()).over(LevelNode::new(frame::driver()).over(root)),

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use xio_core::buffer::WriteBuf;
 use xio_core::cntl::{LocalContact, RemoteContact};
 use xio_core::{CloseMode, Contact, Engine, Error, ErrorKind, Handle, Server, Stack};
 
@@ -168,11 +169,12 @@ fn write(end: &Arc<End>) {
         } else {
             let data = unit(&end.book, i.seed, i.sent, &mut i.dice);
             i.budget = i.budget.saturating_sub(data.len());
-            Some(data)
+            Some((data, i.dice.chance(30)))
         }
     };
-    let Some(data) = data else { return end_writes(end) };
+    let Some((data, lends)) = data else { return end_writes(end) };
     let (mine, n) = (end.clone(), data.len());
+    let data = if lends { lent(&end.handle, data) } else { data.into() };
     end.book.begin_op();
     end.handle.write(data).then(move |r| {
         mine.book.end_op();
@@ -185,6 +187,15 @@ fn write(end: &Arc<End>) {
             Err(e) => failed(&mine, &e.error, "write"),
         }
     });
+}
+
+/// The same bytes as a loan, where the handle still gives one.
+fn lent(handle: &Handle, data: Vec<u8>) -> WriteBuf {
+    let Ok(mut loan) = handle.loan(data.len()) else { return data.into() };
+    let (a, b) = data.split_at(data.len() / 2);
+    loan.put(a);
+    loan.put(b);
+    loan.into()
 }
 
 /// All is written: the side ends, or the whole end closes in the middle of things.
