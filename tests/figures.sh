@@ -22,6 +22,7 @@ run counts
 run levels "$rounds"
 run waits "$rounds"
 run rings "$rounds"
+run loans "$rounds"
 run frames "$rounds"
 run datagrams "$rounds"
 for placement in 1cpu 2cpu; do
