@@ -572,3 +572,61 @@ fn of_writes_that_went_together_each_is_told_what_became_of_it() {
     near.write("on").wait().unwrap();
     assert_eq!(read(&far, 4096).unwrap(), "on");
 }
+
+#[test]
+fn a_write_that_waits_for_a_loan_keeps_nothing_else_waiting() {
+    for message in [false, true] {
+        let Pair { near, far, .. } = &pair(trusting().with_message(message));
+        // The reader has got on since the writer looked.
+        near.write("before").wait().unwrap();
+        assert_eq!(read(far, 6).unwrap(), "before");
+        let mut loan = near.loan(100).unwrap();
+        assert!(loan.is_lent());
+        let (tell, told) = std::sync::mpsc::channel();
+        let other = near.clone();
+        loan.fill(|_| {
+            other.write("behind").then(move |r| tell.send(r.map(|d| d.n).map_err(|f| f.kind())).unwrap());
+            // Commands, reads and deadlines go on.
+            assert!(other.query(PathInfo).is_ok());
+            far.write("to be read").wait().unwrap();
+            assert_eq!(read(&other, 10).unwrap(), "to be read");
+            let late = other.write("late").deadline(SHORT).wait().map_err(|f| f.kind());
+            assert_eq!(late.map(|d| d.n), Err(ErrorKind::TimedOut));
+            assert!(told.try_recv().is_err());
+            0
+        });
+        assert_eq!(told.recv_timeout(LONG).unwrap(), Ok(6));
+        assert_eq!(read(far, 100).unwrap(), "behind");
+        // One that has gone is not given back.
+        let mut loan = near.loan(100).unwrap();
+        loan.put(b"gone");
+        let done = near.write(loan).wait().unwrap();
+        assert_eq!((done.n, done.pieces.len()), (4, 0));
+        assert_eq!(read(far, 100).unwrap(), "gone");
+    }
+}
+
+#[test]
+fn an_open_waits_for_a_place_in_the_backlog_and_can_be_given_up() {
+    let engine = Engine::new().unwrap();
+    let stack = stack(&shm::driver(), small().with_backlog(1));
+    let server = engine.listen(&stack, ()).wait().unwrap();
+    // As many as wait there without an accept, and one more.
+    let (tell, told) = std::sync::mpsc::channel();
+    for _ in 0..4 {
+        let tell = tell.clone();
+        engine.open(&stack, server.contact()).then(move |r| tell.send(r.map_err(|e| e.kind())).unwrap());
+    }
+    let e = engine.open(&stack, server.contact()).deadline(SHORT).wait().unwrap_err();
+    assert_eq!(e.kind(), ErrorKind::TimedOut);
+    for _ in 0..4 {
+        drop(server.accept().deadline(LONG).wait().unwrap());
+    }
+    assert!((0..4).all(|_| told.recv_timeout(LONG).unwrap().is_ok()));
+    let refused = engine.open(&stack, server.contact()).wait();
+    let full = engine
+        .open(&stack, server.contact())
+        .wait()
+        .and_then(|h| Ok((h, engine.open(&stack, server.contact()).wait()?)));
+    assert!(refused.is_ok() && full.is_err_and(|e| e.kind() == ErrorKind::Refused), "nobody accepts for a second");
+}

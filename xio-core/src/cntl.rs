@@ -6,10 +6,9 @@
 //! level below it.
 
 use std::any::Any;
-use std::sync::Arc;
 use std::time::Duration;
 
-use crate::buffer::Lend;
+use crate::buffer::Loan;
 use crate::caps;
 use crate::contact::Contact;
 use crate::cx::Cx;
@@ -113,7 +112,7 @@ impl<'a> Cntl<'a> {
         self.reply_later::<C>(move || {
             let core = core.upgrade().ok_or(ErrorKind::Closed)?;
             let is_answer = |r: &Result<_, Error>| !matches!(r, Err(e) if e.kind() == ErrorKind::UnsupportedCommand);
-            let ask = |ids: Vec<Arc<str>>| {
+            let ask = |ids: Vec<std::sync::Arc<str>>| {
                 let mut answers = ids.iter().map(|id| cntl(&core, Some(id), &command));
                 answers.find(is_answer).unwrap_or_else(|| Err(nobody.clone()))
             };
@@ -212,8 +211,9 @@ commands! {
     /// The present value of an option.
     GetOption(String) -> Option<Value>;
     /// Memory for a write of so many bytes that the level sends from where it is; see [`Handle::loan`](crate::Handle::loan).
-    /// A level that does not pass the bytes of a write on as they are answers with `None`.
-    Borrow(usize) -> Option<Arc<dyn Lend>>;
+    /// A transform that changes the bytes of a write, or puts others before them, is to answer with `None`: if it does
+    /// not, loans are copied once more than without.
+    Borrow(usize) -> Option<Loan>;
     /// Moves the offset at which the next op of a seekable level works; `None` only asks.
     Offset(Option<u64>) -> u64;
 }

@@ -159,8 +159,7 @@ pub static RULES: &[Rule; 79] = rules! {
          so that on a stream writing the rest loses and doubles nothing; where a level made something else of \
          the bytes, so that no count would be true, nothing more can be written.";
     "C7" "written buffers come back unchanged":
-        "A write gives its pieces back as they were given, on every outcome, but that a loan which has gone is its \
-         length alone. A level that works in an owned buffer puts it right again on the way up.";
+        "A write gives its pieces back as they were given, on every outcome, but for a loan that has gone. A level that works in an owned buffer puts it right again on the way up.";
     "C8" "nothing can be read and written":
         "On a stream a read without room or with `wait_for` of 0, and a write of no bytes, end without waiting for \
          the peer and are no end of stream. On a stack with borders an empty write is an empty message.";

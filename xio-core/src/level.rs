@@ -206,8 +206,8 @@ pub trait Level: Send {
     }
 
     /// Whether this process may use what the level has: not a child that a fork made of the one that opened it. Asked
-    /// of the levels of a stack that shares memory before each op of a user's, so that no level above takes an op
-    /// that nobody will do.
+    /// of transports that share memory before each op of a user's, so that no level above takes an op that nobody will
+    /// do.
     fn is_ours(&self) -> bool {
         true
     }

@@ -29,8 +29,8 @@ pub(crate) struct Plan {
     pub(crate) word_count: usize,
     pub(crate) eof_resets: bool,
     pub(crate) unit: Unit,
-    /// A level shares memory with another process.
-    pub(crate) shares: bool,
+    /// Transports that share memory with another process, as indices of levels.
+    pub(crate) sharing: Vec<usize>,
 }
 
 pub(crate) struct KindPlan {
@@ -87,7 +87,8 @@ impl Plan {
         }
         let kinds = OpKind::ALL.map(|k| KindPlan::new(k, &intercepts, &parent, &children));
         let (eof_resets, unit) = nodes.first().map_or((false, Unit::Stream), |n| (n.caps.eof_resets, n.caps.unit));
-        let shares = nodes.iter().any(|n| n.caps.shared_memory);
+        let shares = |n: &usize| nodes[*n].children.is_empty() && nodes[*n].caps.shared_memory;
+        let sharing = (0..nodes.len()).filter(shares).collect();
         Self {
             kinds,
             leaf,
@@ -101,7 +102,7 @@ impl Plan {
             word_count,
             eof_resets,
             unit,
-            shares,
+            sharing,
         }
     }
 

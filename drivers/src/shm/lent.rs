@@ -1,12 +1,12 @@
 //! Room in a ring that a user fills before it is written. Invariant: it lies past all that the reader may read, and is
 //! the user's alone while it is filled; where something else is to be put there first, it moves to memory of its own
 //! before. So a loan that is never written leaves nothing behind, and one that is out keeps no write waiting but while
-//! it is filled.
+//! it is filled, or looked at: whoever does that has what waits woken, however it ends.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::memory::Memory;
 
@@ -20,6 +20,23 @@ pub(super) struct Spot<M> {
     /// A write waits for its place.
     wanted: AtomicBool,
     bell: Bell,
+}
+
+/// Its bytes, while somebody fills them or looks at them.
+struct Busy<'a, M> {
+    spot: &'a Spot<M>,
+    bytes: Option<MutexGuard<'a, Bytes>>,
+}
+
+impl<M> Drop for Busy<'_, M> {
+    fn drop(&mut self) {
+        self.bytes = None;
+        // Who wants its place says so, then looks whether it is free; here it is the other way round.
+        fence(Ordering::SeqCst);
+        if self.spot.wanted.swap(false, Ordering::Relaxed) {
+            (self.spot.bell)();
+        }
+    }
 }
 
 /// Called where such a write may go on.
@@ -57,12 +74,16 @@ impl<M: Memory> Spot<M> {
         self.room
     }
 
-    /// Makes way. `false`: it is being filled; the bell rings once it is not.
+    fn busy(&self) -> Busy<'_, M> {
+        Busy { spot: self, bytes: Some(self.bytes.lock()) }
+    }
+
+    /// Makes way. `false`: somebody is at it; the bell rings once nobody is.
     pub(super) fn give_way(&self) -> bool {
         let mut guard = self.bytes.try_lock();
         if guard.is_none() {
             self.wanted.store(true, Ordering::Relaxed);
-            // Whoever fills it lets go of it, then looks whether it is wanted; here it is the other way round.
+            // See `Busy`.
             fence(Ordering::SeqCst);
             guard = self.bytes.try_lock();
         }
@@ -81,7 +102,8 @@ impl<M: Memory> Spot<M> {
 
     /// Its first `len` bytes are written where they are, if that is `at` and they are all there.
     pub(super) fn go(&self, at: u64, len: usize) -> bool {
-        let mut bytes = self.bytes.lock();
+        // Its user has given it away to be written, and fills it no more.
+        let Some(mut bytes) = self.bytes.try_lock() else { return false };
         let goes = self.start == at && matches!(*bytes, Bytes::There(n) if n == len);
         if goes {
             *bytes = Bytes::Gone;
@@ -98,44 +120,41 @@ impl<M: Memory> Spot<M> {
         there: impl FnOnce(&M, usize, usize, &mut dyn FnMut(&mut [u8]) -> usize) -> usize,
     ) -> usize {
         assert!(at <= self.room, "inside the loan");
-        let n = {
-            let mut bytes = self.bytes.lock();
-            // The ring is the parent's, not that of a child it made.
-            if !self.memory.is_ours() {
-                self.move_out(&mut bytes);
-            }
-            match &mut *bytes {
-                Bytes::There(filled) => {
-                    let left = self.room - at;
-                    let n = there(&self.memory, self.place() + at, left, f).min(left);
-                    *filled = at + n;
-                    n
-                }
-                Bytes::Moved(own) => {
-                    own.resize(self.room, 0);
-                    let n = f(&mut own[at..]).min(self.room - at);
-                    own.truncate(at + n);
-                    n
-                }
-                Bytes::Gone => 0,
-            }
-        };
-        fence(Ordering::SeqCst);
-        if self.wanted.swap(false, Ordering::Relaxed) {
-            (self.bell)();
+        let mut busy = self.busy();
+        let Some(bytes) = busy.bytes.as_deref_mut() else { return 0 };
+        // The ring is the parent's, not that of a child it made.
+        if !self.memory.is_ours() {
+            self.move_out(bytes);
         }
-        n
+        match bytes {
+            Bytes::There(filled) => {
+                let left = self.room - at;
+                let n = there(&self.memory, self.place() + at, left, f).min(left);
+                *filled = at + n;
+                n
+            }
+            Bytes::Moved(own) => {
+                own.resize(self.room, 0);
+                let n = f(&mut own[at..]).min(self.room - at);
+                own.truncate(at + n);
+                n
+            }
+            Bytes::Gone => 0,
+        }
     }
 
     /// Copies from its beginning.
     pub(super) fn copy_out(&self, to: &mut [u8]) {
-        match &*self.bytes.lock() {
-            Bytes::There(n) => {
-                assert!(to.len() <= *n, "inside what was filled");
-                self.memory.read(self.place(), to);
+        match self.busy().bytes.as_deref() {
+            Some(Bytes::There(n)) => {
+                let n = to.len().min(*n);
+                self.memory.read(self.place(), &mut to[..n]);
             }
-            Bytes::Moved(own) => to.copy_from_slice(&own[..to.len()]),
-            Bytes::Gone => {}
+            Some(Bytes::Moved(own)) => {
+                let n = to.len().min(own.len());
+                to[..n].copy_from_slice(&own[..n]);
+            }
+            Some(Bytes::Gone) | None => {}
         }
     }
 }
@@ -312,5 +331,29 @@ mod tests {
         assert!(w.make_way(std::iter::empty(), 0));
         spot.fill(4, &mut |_| 0, |_, _, _, _| unreachable!("it has moved"));
         assert_eq!(rung(), 1, "nobody waits any more");
+    }
+
+    #[test]
+    fn a_panic_and_a_look_tell_as_well() {
+        static RUNG: AtomicU32 = AtomicU32::new(0);
+        let bell = || {
+            RUNG.fetch_add(1, Ordering::Relaxed);
+        };
+        let mut w = Writer::new(Twin::new(128));
+        let spot = w.lend(0, 8, Box::new(bell)).unwrap().unwrap();
+        let held = spot.busy();
+        assert!(!w.make_way(std::iter::empty(), 0), "somebody looks at it");
+        drop(held);
+        assert_eq!(RUNG.load(Ordering::Relaxed), 1);
+        let panics = std::panic::AssertUnwindSafe(|| {
+            let mut wanted = |_: &mut [u8]| -> usize {
+                assert!(!w.make_way(std::iter::empty(), 0), "it is being filled");
+                panic!("of the test")
+            };
+            spot.fill(0, &mut wanted, |_, _, _, f| f(&mut []))
+        });
+        assert!(std::panic::catch_unwind(panics).is_err());
+        assert_eq!(RUNG.load(Ordering::Relaxed), 2);
+        assert!(w.make_way(std::iter::empty(), 0));
     }
 }

@@ -6,16 +6,21 @@ use std::sync::Arc;
 
 use xio_core::attr::option_cntl;
 use xio_core::cntl::{Borrow, Cntl, GetOption, Path, PathInfo, SetOption};
+use xio_core::cx::Timer;
 use xio_core::io::{Direction, Io, IoDone, Sock, SocketOptions};
 use xio_core::level::{Cancel, Reason};
 use xio_core::op::{Close, OpId, Open, Read, Ready, Shutdown, Write};
-use xio_core::{CloseMode, Contact, Cx, Error, ErrorKind, Flow, Level, Op};
+use xio_core::{CloseMode, Contact, Cx, Error, ErrorKind, Flow, Held, Level, Op};
 
 use super::Options;
 use super::live::{DOOR, Found, Live};
-use super::meet::{self, Ends, Guest, Met, Rings, path};
+use super::meet::{self, Ends, Guest, LOOKS, Met, PAUSE, Rings, path};
 use super::post::{Call, Shared};
+use super::put::Put;
 use super::ring::{ENDED, RESET, Side};
+
+/// Tag of the timer after which an open looks again.
+const AGAIN: u32 = 0;
 
 /// An end.
 pub(super) struct Shm {
@@ -24,12 +29,23 @@ pub(super) struct Shm {
     live: Option<Box<Live>>,
 }
 
+/// An open that comes again when the server's backlog may have a place.
+struct Knock {
+    op: Held<Open>,
+    looks: u128,
+    _again: Timer,
+}
+
 /// A connection on its way to the end of an open.
 enum Opening {
     /// The reactor takes the socket in.
     Met(Rings, Ends),
     /// The peer has yet to say what it wants.
     Guest(Arc<Guest>, Arc<Call<Rings>>),
+    /// The server's backlog is full.
+    Knock(Knock),
+    /// It was, so often.
+    Knocked(u128),
 }
 
 impl Shm {
@@ -84,7 +100,10 @@ impl Level for Shm {
     fn open<'o>(&mut self, cx: &mut Cx<'_>, mut op: Op<'o, Open>) -> Flow<'o> {
         match op.io_done() {
             IoDone::None => {
-                (self.opening, self.live) = (None, None);
+                if !matches!(self.opening.as_deref(), Some(Opening::Knocked(_))) {
+                    self.opening = None;
+                }
+                self.live = None;
                 self.begin(cx, op)
             }
             IoDone::Value(v) => match v.downcast::<Met>() {
@@ -108,8 +127,19 @@ impl Level for Shm {
                 _ => op.failed(ErrorKind::Contract),
             },
             IoDone::Failed(e) => {
-                self.opening = None;
-                op.failed(e)
+                let (e, before) = (Error::from(e), self.opening.take().map(|o| *o));
+                if e.kind() != ErrorKind::Busy {
+                    return op.failed(e);
+                }
+                let looks = if let Some(Opening::Knocked(n)) = before { n } else { 0 };
+                if looks >= LOOKS {
+                    let text = format!("`{}`: too many wait to be accepted there", op.contact());
+                    return op.failed(Error::new(ErrorKind::Refused).detail(text));
+                }
+                let _again = cx.after(PAUSE, AGAIN);
+                let (op, flow) = op.hold(cx);
+                self.opening = Some(Box::new(Opening::Knock(Knock { op, looks: looks + 1, _again })));
+                flow
             }
             _ => op.failed(ErrorKind::Contract),
         }
@@ -175,17 +205,17 @@ impl Level for Shm {
             }
             match live.put(cx, &mut op) {
                 Err(e) => return op.failed(e),
-                Ok(Some(n)) => return op.finished_part(n),
-                Ok(None) => {}
-            }
-            if !waited {
-                live.shared.note_seen(Direction::Write, live.tx.seen());
-                return op.io(Io::Ready(live.posts.wait.clone(), Direction::Write));
-            }
-            if live.sleeps(Side::Writer) {
-                let (held, flow) = op.hold(cx);
-                live.writer = Some(held);
-                return flow;
+                Ok(Put::Bytes(n)) => return op.finished_part(n),
+                Ok(Put::Full) if !waited => {
+                    live.shared.note_seen(Direction::Write, live.tx.seen());
+                    return op.io(Io::Ready(live.posts.wait.clone(), Direction::Write));
+                }
+                Ok(Put::Full) if !live.sleeps(Side::Writer) => {}
+                Ok(Put::Full | Put::Behind) => {
+                    let (held, flow) = op.hold(cx);
+                    live.writer = Some(held);
+                    return flow;
+                }
             }
         }
     }
@@ -232,6 +262,16 @@ impl Level for Shm {
         }
     }
 
+    fn timer(&mut self, cx: &mut Cx<'_>, _: u32) {
+        match self.opening.take().map(|o| *o) {
+            Some(Opening::Knock(knock)) => {
+                self.opening = Some(Box::new(Opening::Knocked(knock.looks)));
+                cx.retry(knock.op);
+            }
+            other => self.opening = other.map(Box::new),
+        }
+    }
+
     fn woken(&mut self, cx: &mut Cx<'_>) {
         if let Some(live) = &mut self.live {
             live.nudge(cx);
@@ -241,6 +281,9 @@ impl Level for Shm {
     }
 
     fn cancel(&mut self, _: &mut Cx<'_>, id: OpId, _: Reason) -> Cancel {
+        if matches!(self.opening.as_deref(), Some(Opening::Knock(k)) if k.op.id() == id) {
+            self.opening = None;
+        }
         if let Some(live) = &mut self.live {
             drop(live.reader.take_if(|h| h.id() == id));
             drop(live.writer.take_if(|h| h.id() == id));

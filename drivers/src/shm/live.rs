@@ -1,5 +1,6 @@
-//! What moves from an open connection into its reads, and what it waits for. Invariant: what the peer's words say is looked at once in
-//! a call, the end before the bytes, so that what was written before an end is never passed over. Writes: `put.rs`.
+//! What moves from an open connection into its reads, and what it waits for. Invariant: what the peer's words say is
+//! looked at once in a call, the end before the bytes, so that what was written before an end is never passed over.
+//! Writes: `put.rs`.
 
 use std::sync::Arc;
 

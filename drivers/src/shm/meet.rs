@@ -31,9 +31,11 @@ const MAX_PATH: usize = 107;
 const MAGIC: [u8; 8] = *b"xio-shm\x01";
 /// Magic, flags, and what has no meaning yet.
 const HELLO: usize = 16;
-/// How long an open waits for a place in the backlog.
+/// How long an open waits for a place in the backlog, and a server for the directory.
 const PATIENCE: Duration = Duration::from_secs(1);
-const PAUSE: Duration = Duration::from_millis(5);
+pub(super) const PAUSE: Duration = Duration::from_millis(5);
+/// How often that is looked at.
+pub(super) const LOOKS: u128 = PATIENCE.as_millis() / PAUSE.as_millis();
 /// Byte for: this end has no use for you.
 pub(super) const REFUSED: u8 = 0;
 /// Byte for: look again.
@@ -91,7 +93,7 @@ pub(super) fn path(contact: &Contact) -> Result<&Path, Error> {
     }
 }
 
-/// Connects, makes the rings and sends them. May block for a moment.
+/// Connects, makes the rings and sends them. May block for a moment. `Busy`: the server's backlog is full.
 pub(super) fn open(path: &Path, message: bool, size: usize) -> Result<Met, Error> {
     check_directory(path)?;
     let fd = connected(path)?;
@@ -119,20 +121,13 @@ pub(super) fn open(path: &Path, message: bool, size: usize) -> Result<Met, Error
 fn connected(path: &Path) -> Result<OwnedFd, Error> {
     let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, FLAGS, None).map_err(io::Error::from)?;
     let address = SocketAddrUnix::new(path).map_err(io::Error::from)?;
-    let mut left = PATIENCE.as_millis() / PAUSE.as_millis();
-    let refused = |text: &str| Error::new(ErrorKind::Refused).detail(format!("`{}`: {text}", path.display()));
-    loop {
-        match connect(&fd, &address) {
-            Ok(()) => return Ok(fd),
-            Err(Errno::AGAIN) if left > 0 => {
-                left -= 1;
-                std::thread::sleep(PAUSE);
-            }
-            Err(Errno::AGAIN) => return Err(refused("too many wait to be accepted there")),
-            Err(Errno::NOENT) => return Err(refused("nobody listens there: there is no such socket")),
-            Err(Errno::CONNREFUSED) => return Err(refused("nobody listens there any more")),
-            Err(e) => return Err(Error::from(io::Error::from(e)).detail(format!("`{}`", path.display()))),
-        }
+    let failed = |kind, text: &str| Err(Error::new(kind).detail(format!("`{}`: {text}", path.display())));
+    match connect(&fd, &address) {
+        Ok(()) => Ok(fd),
+        Err(Errno::AGAIN) => failed(ErrorKind::Busy, "too many wait to be accepted there"),
+        Err(Errno::NOENT) => failed(ErrorKind::Refused, "nobody listens there: there is no such socket"),
+        Err(Errno::CONNREFUSED) => failed(ErrorKind::Refused, "nobody listens there any more"),
+        Err(e) => Err(Error::from(io::Error::from(e)).detail(format!("`{}`", path.display()))),
     }
 }
 
@@ -273,7 +268,7 @@ impl Drop for Meeting {
 fn lock_directory(path: &Path) -> Result<OwnedFd, Error> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let directory = rustix::fs::open(directory(path), flags, Mode::empty()).map_err(io::Error::from)?;
-    let mut left = PATIENCE.as_millis() / PAUSE.as_millis();
+    let mut left = LOOKS;
     loop {
         match flock(&directory, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(directory),

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use xio_core::buffer::{Lend, Piece};
+use xio_core::buffer::{Loan, Piece};
 use xio_core::io::Direction;
 use xio_core::op::Write;
 use xio_core::{Cx, Error, ErrorKind, Op};
@@ -14,6 +14,16 @@ use super::live::{Live, STRIDE};
 use super::map::Map;
 use super::memory::Memory;
 use super::ring::{ENDED, Foul, HEADER, OPEN, RESET, footprint};
+
+/// What became of a write.
+pub(super) enum Put {
+    /// So many bytes of it are in, beside those that were counted in it before.
+    Bytes(usize),
+    /// What is left waits for room.
+    Full,
+    /// It waits for a loan that is being filled, and is woken.
+    Behind,
+}
 
 impl Live {
     /// Why nothing can be written.
@@ -31,12 +41,11 @@ impl Live {
         })
     }
 
-    /// Puts in what there is room for; says how many bytes of the op that was, less those that are counted in it
-    /// already. `None`: what is left waits for room.
+    /// Puts in what there is room for.
     #[inline]
-    pub(super) fn put(&mut self, cx: &mut Cx<'_>, op: &mut Op<'_, Write>) -> Result<Option<usize>, Error> {
+    pub(super) fn put(&mut self, cx: &mut Cx<'_>, op: &mut Op<'_, Write>) -> Result<Put, Error> {
         if self.waits_for_loan(op) {
-            return Ok(None);
+            return Ok(Put::Behind);
         }
         if !self.message {
             return self.put_bytes(cx, op);
@@ -46,7 +55,7 @@ impl Live {
         }
         let len = op.len();
         if !self.fits(cx, len)? {
-            return Ok(None);
+            return Ok(Put::Full);
         }
         // A ring is far smaller than a length can say.
         let at = self.tx.begin_message(len as u32);
@@ -57,13 +66,13 @@ impl Live {
         }
         self.tx.end_message(at, len as u32);
         self.show(cx);
-        Ok(Some(len))
+        Ok(Put::Bytes(len))
     }
 
     /// Puts the messages in that are left of several, as far as they fit, and counts them. The peer sees them in
     /// strides; it is woken once, when this end's level has answered.
     #[inline(never)]
-    fn put_batch(&mut self, cx: &mut Cx<'_>, op: &mut Op<'_, Write>) -> Result<Option<usize>, Error> {
+    fn put_batch(&mut self, cx: &mut Cx<'_>, op: &mut Op<'_, Write>) -> Result<Put, Error> {
         let mut cut = Cut::new(op.pieces(), op.moved());
         let mut put = 0;
         let mut hidden = 0;
@@ -86,7 +95,7 @@ impl Live {
             self.show(cx);
         }
         op.take_messages(put);
-        fits.map(|all| all.then_some(0))
+        fits.map(|all| if all { Put::Bytes(0) } else { Put::Full })
     }
 
     /// Whether there is room for a message of this length; an error where there never is.
@@ -109,14 +118,14 @@ impl Live {
     }
 
     /// Room in the ring for a write, if that would be the next one and the peer is trusted to leave it alone.
-    pub(super) fn lend(&mut self, cx: &Cx<'_>, room: usize) -> Option<Arc<dyn Lend>> {
+    pub(super) fn lend(&mut self, cx: &Cx<'_>, room: usize) -> Option<Loan> {
         if !self.trust || !self.is_ours() || self.foul.is_some() {
             return None;
         }
         let waker = cx.waker();
         // Of what the peer does wrong the write will tell.
         let lent = self.tx.lend(self.header(), room, Box::new(move || waker.wake())).ok().flatten();
-        lent.map(|spot| spot as Arc<dyn Lend>)
+        lent.map(|spot| Loan::lent(spot))
     }
 
     /// Bytes before those of a write.
@@ -145,9 +154,9 @@ impl Live {
         self.wake(cx, Direction::Write, flags);
     }
 
-    /// Puts bytes of a stream in, as many as fit. `None`: none do.
+    /// Puts bytes of a stream in, as many as fit.
     #[inline]
-    fn put_bytes(&mut self, cx: &mut Cx<'_>, op: &Op<'_, Write>) -> Result<Option<usize>, Error> {
+    fn put_bytes(&mut self, cx: &mut Cx<'_>, op: &Op<'_, Write>) -> Result<Put, Error> {
         let left = op.len() - op.moved();
         let room = self.tx.room(left.min(self.tx.memory().size())).map_err(|foul| self.broken(cx, foul))?;
         let mut put = 0;
@@ -159,8 +168,11 @@ impl Live {
                 hidden += piece.len();
                 continue;
             }
-            let mut rest = piece.get(skip..).unwrap_or_default();
-            skip = skip.saturating_sub(piece.len());
+            if skip >= piece.len() {
+                skip -= piece.len();
+                continue;
+            }
+            let mut rest = &piece[std::mem::take(&mut skip)..];
             while !rest.is_empty() && put < room {
                 let n = self.tx.put(&rest[..rest.len().min(STRIDE)]);
                 rest = &rest[n..];
@@ -175,7 +187,7 @@ impl Live {
         if hidden > 0 {
             self.show(cx);
         }
-        if put == 0 && left > 0 { Ok(None) } else { Ok(Some(put)) }
+        if put == 0 && left > 0 { Ok(Put::Full) } else { Ok(Put::Bytes(put)) }
     }
 
     /// Whether a write of a byte would end at once.

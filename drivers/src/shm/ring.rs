@@ -212,11 +212,15 @@ impl<M: Memory> Writer<M> {
 
     /// Puts what was filled in place in, if its `len` bytes lie where the next ones go.
     pub(super) fn put_lent(&mut self, spot: &Spot<M>, len: usize) -> bool {
-        let is_ours = self.lent.take_if(|s| std::ptr::eq(&**s, spot)).is_some();
-        let goes = is_ours && len <= self.free() && spot.go(self.next, len);
+        if !self.lent.as_ref().is_some_and(|s| std::ptr::eq(&**s, spot)) {
+            return false;
+        }
+        let goes = len <= self.free() && spot.go(self.next, len);
         if goes {
             self.next = self.next.wrapping_add(len as u64);
         }
+        // What is copied in instead is put over it.
+        self.lent.take_if(|s| goes || s.give_way());
         goes
     }
 

@@ -15,7 +15,8 @@ use crate::target;
 /// Run the rules of the driver contract on a stack.
 ///
 /// A stack is tested as it stands, with a probe between every two levels, on a simulated network and
-/// in virtual time. A single driver that needs others below it gets them from the kit. A rule that does not apply names the property of the stack that makes it so.
+/// in virtual time. A single driver that needs others below it gets them from the kit. A rule that
+/// does not apply names the property of the stack that makes it so.
 #[derive(clap::Args)]
 #[command(after_help = HELP)]
 pub(crate) struct Contract {

@@ -358,7 +358,12 @@ impl WriteBody {
     /// Gives the owner's pieces back, without what levels added, and how many of their bytes went.
     pub(crate) fn give_back(&mut self) -> (Pieces, usize) {
         self.come_up(USER);
-        (std::mem::take(&mut self.pieces), self.moved)
+        let mut pieces = std::mem::take(&mut self.pieces);
+        if self.moved == self.total {
+            // Its bytes are the peer's.
+            pieces.retain(|p| !p.is_loan());
+        }
+        (pieces, self.moved)
     }
 }
 

@@ -42,8 +42,8 @@ pub struct Loan {
 }
 
 enum Memory {
-    /// As long as it was filled.
-    Own(Vec<u8>),
+    /// And how far it was filled.
+    Own(Vec<u8>, usize),
     Lent(Box<Lent>),
 }
 
@@ -65,7 +65,7 @@ impl Loan {
         memory.try_reserve_exact(room).map_err(|_| {
             Error::new(ErrorKind::Exhausted).detail(format!("there is no memory for a loan of {room} bytes"))
         })?;
-        Ok(Self { memory: Memory::Own(memory), room })
+        Ok(Self { memory: Memory::Own(memory, 0), room })
     }
 
     /// Memory of a transport's.
@@ -80,10 +80,9 @@ impl Loan {
     pub fn fill(&mut self, f: impl FnOnce(&mut [u8]) -> usize) {
         let (len, room) = (self.len(), self.room);
         match &mut self.memory {
-            Memory::Own(own) => {
+            Memory::Own(own, filled) => {
                 own.resize(room, 0);
-                let n = f(&mut own[len..]);
-                own.truncate(len + n.min(room - len));
+                *filled += f(&mut own[len..]).min(room - len);
             }
             Memory::Lent(lent) => {
                 let mut f = Some(f);
@@ -97,8 +96,11 @@ impl Loan {
     pub fn put(&mut self, bytes: &[u8]) -> usize {
         let n = bytes.len().min(self.left());
         match &mut self.memory {
-            Memory::Own(own) => own.extend_from_slice(&bytes[..n]),
-            Memory::Lent(_) => self.fill(|room| {
+            Memory::Own(own, filled) if own.len() == *filled => {
+                own.extend_from_slice(&bytes[..n]);
+                *filled += n;
+            }
+            _ => self.fill(|room| {
                 room[..n].copy_from_slice(&bytes[..n]);
                 n
             }),
@@ -109,7 +111,7 @@ impl Loan {
     /// How many bytes were filled.
     pub fn len(&self) -> usize {
         match &self.memory {
-            Memory::Own(own) => own.len(),
+            Memory::Own(_, filled) => *filled,
             Memory::Lent(lent) => lent.len,
         }
     }
@@ -149,7 +151,10 @@ impl fmt::Debug for Loan {
 impl From<Loan> for WriteBuf {
     fn from(loan: Loan) -> Self {
         match loan.memory {
-            Memory::Own(own) => own.into(),
+            Memory::Own(mut own, filled) => {
+                own.truncate(filled);
+                own.into()
+            }
             Memory::Lent(lent) => Self(smallvec::SmallVec::from_iter([Piece::of_loan(lent)])),
         }
     }
@@ -221,6 +226,17 @@ mod tests {
         assert_eq!(&*pieces[0], b"12345");
         memory.0.lock()[0] = b'x';
         assert_eq!(&*pieces[0], b"12345");
+    }
+
+    #[test]
+    fn what_a_fill_that_panics_did_does_not_count() {
+        for mut loan in [Loan::own(8).unwrap(), Loan::lent(Arc::new(Shared(Mutex::default())))] {
+            loan.put(b"abc");
+            let fill = std::panic::AssertUnwindSafe(|| loan.fill(|_| panic!("of the test")));
+            assert!(std::panic::catch_unwind(fill).is_err());
+            assert_eq!((loan.len(), loan.put(b"d"), loan.len()), (3, 1, 4));
+            assert_eq!(&*WriteBuf::from(loan).into_pieces()[0], b"abcd");
+        }
     }
 
     #[test]

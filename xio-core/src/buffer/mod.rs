@@ -80,6 +80,11 @@ impl Piece {
         self.len() == 0
     }
 
+    /// Whether it lies in memory that a transport has lent.
+    pub(crate) fn is_loan(&self) -> bool {
+        matches!(self.0, Repr::Loan(_))
+    }
+
     /// The memory it lies in from the start, where that was lent by a transport that knows it as an `L`. The bytes are
     /// as good as written then, if they lie where they go.
     pub fn lent_by<L: Lend>(&self) -> Option<&L> {

@@ -240,7 +240,8 @@ impl Tree {
             }
             return Some(inner.dead());
         }
-        if self.plan.shares && K::KIND != OpKind::Close && !self.levels.iter().all(|l| l.is_ours()) {
+        let is_ours = |n: &usize| self.levels.get(*n).is_none_or(|l| l.is_ours());
+        if K::KIND != OpKind::Close && !self.plan.sharing.iter().all(is_ours) {
             let text = "the handle belongs to the process that opened it, not to its children";
             return Some(Error::new(ErrorKind::Unsupported).detail(text));
         }

@@ -56,9 +56,8 @@ impl Handle {
     ///
     /// Where the transport sends from memory of its own that has room now, and no level above it changes the bytes, the
     /// loan lies there (`shm` with `trust=peer`: in the ring), and the write copies nothing. Else it is private memory,
-    /// and all else is the same. A loan that is out keeps nobody waiting: what is written before it moves it out of the
-    /// way. One that is dropped leaves nothing behind. What a write gives back of a loan once that has gone is only
-    /// its length.
+    /// and all else is the same. What is written before it moves it out of the way, and waits only while it is being
+    /// filled. One that is dropped leaves nothing behind. A write that has gone does not give it back.
     ///
     /// ```
     /// # use xio_core::Handle;
@@ -79,7 +78,7 @@ impl Handle {
     /// `Closed`; `Exhausted` where there is not so much memory.
     pub fn loan(&self, room: usize) -> Result<Loan, Error> {
         match self.query(Borrow(room)) {
-            Ok(Some(memory)) => Ok(Loan::lent(memory)),
+            Ok(Some(loan)) => Ok(loan),
             Err(e) if e.kind() == ErrorKind::Closed => Err(e),
             // What else is wrong, the write will tell.
             Ok(None) | Err(_) => Loan::own(room),

@@ -30,6 +30,7 @@ pub(super) struct Book {
     begun: AtomicU64,
     ended: AtomicU64,
     bytes: AtomicU64,
+    digest: AtomicU64,
     connections: AtomicU64,
     /// Connections that the network drops before they are accepted, whichever those are.
     aborted: AtomicU64,
@@ -55,6 +56,7 @@ impl Book {
             begun: AtomicU64::new(0),
             ended: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
+            digest: AtomicU64::new(0),
             connections: AtomicU64::new(0),
             aborted: AtomicU64::new(0),
             peers: Mutex::default(),
@@ -81,7 +83,14 @@ impl Book {
     }
 
     pub(super) fn got(&self, bytes: usize) {
-        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        let all = self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+        let mix = |d: u64| Some((d.rotate_left(5) ^ all ^ (self.ops() << 32)).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let _ = self.digest.fetch_update(Ordering::Relaxed, Ordering::Relaxed, mix);
+    }
+
+    /// Fingerprint of what reads got, one after the other.
+    pub(super) fn digest(&self) -> u64 {
+        self.digest.load(Ordering::Relaxed)
     }
 
     pub(super) fn bytes(&self) -> u64 {

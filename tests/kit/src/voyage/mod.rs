@@ -88,7 +88,7 @@ impl Settings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Log {
-    /// Fingerprint of all that happened on the network; equal voyages have equal ones.
+    /// Fingerprint of all that happened on the network and of what each read got; equal voyages have equal ones.
     pub hash: u64,
     /// Ops that ended.
     pub ops: u64,
@@ -146,7 +146,7 @@ pub fn voyage(stack: &Stack, settings: &Settings) -> Result<Log, Error> {
     sim.run(&engine);
     book.look_back(&engine, &sim);
     Ok(Log {
-        hash: sim.hash(),
+        hash: sim.hash() ^ book.digest(),
         ops: book.ops(),
         bytes: book.bytes(),
         connections: book.connections(),
