@@ -630,3 +630,22 @@ fn an_open_waits_for_a_place_in_the_backlog_and_can_be_given_up() {
         .and_then(|h| Ok((h, engine.open(&stack, server.contact()).wait()?)));
     assert!(refused.is_ok() && full.is_err_and(|e| e.kind() == ErrorKind::Refused), "nobody accepts for a second");
 }
+
+#[test]
+fn a_greeting_may_come_at_any_moment() {
+    use std::io::Write;
+    let engine = Engine::new().unwrap();
+    let server = engine.listen(&stack(&shm::driver(), small()), ()).wait().unwrap();
+    for round in 0..2000u32 {
+        let mut peer = std::os::unix::net::UnixStream::connect(server.contact().text().unwrap()).unwrap();
+        let link = server.accept().deadline(LONG).wait().unwrap();
+        let speaker = std::thread::spawn(move || {
+            (0..round % 200 * 20).for_each(|_| std::hint::spin_loop());
+            peer.write_all(&[7; 16]).unwrap();
+            peer
+        });
+        let e = link.open().deadline(LONG).wait().unwrap_err();
+        assert_eq!(e.kind(), ErrorKind::Protocol, "{e}");
+        drop(speaker.join().unwrap());
+    }
+}

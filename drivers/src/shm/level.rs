@@ -19,6 +19,8 @@ use super::post::{Call, Shared};
 use super::put::Put;
 use super::ring::{ENDED, RESET, Side};
 
+/// How often a guest may be looked for in vain. Once is what there is between honest ends.
+const MOST_LOOKS: u32 = 64;
 /// Tag of the timer after which an open looks again.
 const AGAIN: u32 = 0;
 
@@ -40,8 +42,8 @@ struct Knock {
 enum Opening {
     /// The reactor takes the socket in.
     Met(Rings, Ends),
-    /// The peer has yet to say what it wants.
-    Guest(Arc<Guest>, Arc<Call<Rings>>),
+    /// The peer has yet to say what it wants; it was looked for in vain so often.
+    Guest(Arc<Guest>, Arc<Call<Rings>>, u32),
     /// The server's backlog is full.
     Knock(Knock),
     /// It was, so often.
@@ -70,13 +72,7 @@ impl Shm {
                 let text = "the accepted link has no connection of this level";
                 return op.failed(Error::new(ErrorKind::InvalidInput).detail(text));
             };
-            let guest = Arc::<Guest>::from(guest);
-            let (call, io) = Call::new(guest.sock.clone(), {
-                let guest = guest.clone();
-                move || guest.greet()
-            });
-            self.opening = Some(Box::new(Opening::Guest(guest, call)));
-            return op.io(io);
+            return self.listen_to(op, guest.into(), 0);
         }
         let path = match path(op.contact()) {
             Ok(p) => p.to_owned(),
@@ -87,6 +83,18 @@ impl Shm {
             Ok(met) => Ok(Box::new(met)),
             Err(e) => Err(e.into()),
         })))
+    }
+
+    /// Hears what a guest wants.
+    fn listen_to<'o>(&mut self, op: Op<'o, Open>, guest: Arc<Guest>, before: u32) -> Flow<'o> {
+        if before >= MOST_LOOKS {
+            let text = "the peer's socket says that there is something, and nothing of it can be read";
+            return op.failed(Error::new(ErrorKind::Protocol).detail(text));
+        }
+        let speaker = guest.clone();
+        let (call, io) = Call::new(guest.sock.clone(), move || speaker.greet());
+        self.opening = Some(Box::new(Opening::Guest(guest, call, before + 1)));
+        op.io(io)
     }
 
     fn opened<'o>(&mut self, cx: &mut Cx<'_>, op: Op<'o, Open>, sock: Sock, rings: Rings, ends: Ends) -> Flow<'o> {
@@ -118,11 +126,11 @@ impl Level for Shm {
                 _ => op.failed(ErrorKind::Contract),
             },
             IoDone::Done => match self.opening.take().map(|o| *o) {
-                Some(Opening::Guest(guest, call)) => match call.take() {
+                Some(Opening::Guest(guest, call, looks)) => match call.take() {
                     Some(Ok(rings)) => self.opened(cx, op, guest.sock.clone(), rings, guest.ends.clone()),
                     Some(Err(e)) => op.failed(e),
-                    // There was a word, but it is gone: nobody else reads there.
-                    None => op.failed(ErrorKind::Contract),
+                    // It came just after it was looked for.
+                    None => self.listen_to(op, guest, looks),
                 },
                 _ => op.failed(ErrorKind::Contract),
             },
