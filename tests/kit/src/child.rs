@@ -3,8 +3,10 @@
 //! thread of its parent runs in it.
 #![allow(unsafe_code, reason = "a fork is unsafe; nothing else here is")]
 
+use std::cell::Cell;
 use std::io::{PipeReader, PipeWriter, Read, Write, pipe};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, waitpid};
@@ -12,10 +14,27 @@ use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, waitpi
 use crate::verdict::{Checked, Stop};
 use crate::watchdog::text_of;
 
+/// A child has open what every thread of its parent has open, so that nobody sees those sockets' ends as long as it
+/// lives, and finds the locks held that those threads held. So rules read this while they run, and a child is made by
+/// whoever writes it.
+static CHILD: RwLock<()> = RwLock::new(());
+
+thread_local! {
+    static RULE: Cell<Option<RwLockReadGuard<'static, ()>>> = const { Cell::new(None) };
+}
+
+/// Runs a rule on this thread, while no other one has a child.
+pub(crate) fn apart<T>(rule: impl FnOnce() -> T) -> T {
+    RULE.set(Some(CHILD.read().unwrap_or_else(PoisonError::into_inner)));
+    let out = rule();
+    RULE.set(None);
+    out
+}
+
 /// How often the parent looks after its child.
 const LOOK: Duration = Duration::from_millis(1);
-/// A thread of the parent's may have held a lock of the system's library when it forked: the child waits
-/// for it for ever, and another one does not.
+/// A thread of the parent's that runs no rule may have held a lock of the system's library when it forked: the child
+/// waits for it for ever, and another one does not.
 const CHILDREN: u32 = 3;
 
 /// Runs `f` in a child of this process, for so long at most. What `f` changes is lost; what it gives comes
@@ -24,6 +43,17 @@ const CHILDREN: u32 = 3;
 /// # Errors
 /// That of `f`; or that the child ended before it, by a signal or too late.
 pub fn run(limit: Duration, f: impl Fn() -> Checked) -> Checked {
+    let in_rule = RULE.take().map(drop).is_some();
+    let alone = CHILD.write().unwrap_or_else(PoisonError::into_inner);
+    let out = run_alone(limit, f);
+    drop(alone);
+    if in_rule {
+        RULE.set(Some(CHILD.read().unwrap_or_else(PoisonError::into_inner)));
+    }
+    out
+}
+
+fn run_alone(limit: Duration, f: impl Fn() -> Checked) -> Checked {
     for left in (0..CHILDREN).rev() {
         let (reader, writer) = pipe().map_err(xio_core::Error::from)?;
         // SAFETY: the child runs `f` on memory of its own, with this one thread, and ends without a return.

@@ -103,7 +103,7 @@ fn judge(entry: &'static rules::Entry, subject: &Subject, options: &Options) -> 
     let name = format!("{} {}", entry.id, subject.name());
     let fail = |message| Verdict::Fail { rule: entry.id, message };
     match watchdog::watch(&name, options.limit, move || {
-        Bench::new(entry.id, s, o).and_then(|mut b| (entry.body)(&mut b))
+        child::apart(|| Bench::new(entry.id, s, o).and_then(|mut b| (entry.body)(&mut b)))
     }) {
         Ok(Ok(())) => Verdict::Pass,
         Ok(Err(Stop::NotApplicable(cap))) => Verdict::NotApplicable { cap },
