@@ -6,7 +6,8 @@
 use std::cell::Cell;
 use std::io::{PipeReader, PipeWriter, Read, Write, pipe};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, TryLockError};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, waitpid};
@@ -31,6 +32,8 @@ pub(crate) fn apart<T>(rule: impl FnOnce() -> T) -> T {
     out
 }
 
+/// For how many milliseconds other rules are waited for; for a hundredth where that was in vain the last time.
+const PATIENT: u64 = 3000;
 /// How often the parent looks after its child.
 const LOOK: Duration = Duration::from_millis(1);
 /// A thread of the parent's that runs no rule may have held a lock of the system's library when it forked: the child
@@ -44,13 +47,33 @@ const CHILDREN: u32 = 3;
 /// That of `f`; or that the child ended before it, by a signal or too late.
 pub fn run(limit: Duration, f: impl Fn() -> Checked) -> Checked {
     let in_rule = RULE.take().map(drop).is_some();
-    let alone = CHILD.write().unwrap_or_else(PoisonError::into_inner);
+    let alone = alone();
     let out = run_alone(limit, f);
     drop(alone);
     if in_rule {
         RULE.set(Some(CHILD.read().unwrap_or_else(PoisonError::into_inner)));
     }
     out
+}
+
+/// Waits until no other thread runs a rule; not for ever, since one that is stuck never ends.
+fn alone() -> Option<RwLockWriteGuard<'static, ()>> {
+    static PATIENCE: AtomicU64 = AtomicU64::new(PATIENT);
+    let until = Instant::now() + Duration::from_millis(PATIENCE.load(Ordering::Relaxed));
+    loop {
+        let now = Instant::now();
+        let (guard, patience) = match CHILD.try_write() {
+            Ok(guard) => (Some(guard), PATIENT),
+            Err(TryLockError::Poisoned(p)) => (Some(p.into_inner()), PATIENT),
+            Err(TryLockError::WouldBlock) if now < until => {
+                std::thread::sleep(LOOK);
+                continue;
+            }
+            Err(TryLockError::WouldBlock) => (None, PATIENT / 100),
+        };
+        PATIENCE.store(patience, Ordering::Relaxed);
+        return guard;
+    }
 }
 
 fn run_alone(limit: Duration, f: impl Fn() -> Checked) -> Checked {
