@@ -9,7 +9,7 @@ use xio_core::cx::{EventKind, Timer};
 use xio_core::io::Io;
 use xio_core::level::Cancel;
 use xio_core::op::{Accept, OpId};
-use xio_core::{Cx, Error, ErrorKind, Flow, Held, Op};
+use xio_core::{Cx, ErrorKind, Flow, Held, Op};
 
 /// First and longest pause.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
@@ -91,7 +91,8 @@ impl Waiting {
     }
 
     /// Nothing will ever come.
-    pub(crate) fn fail_all(&mut self, cx: &mut Cx<'_>, why: &Error) {
+    #[cfg(any(feature = "shm", feature = "tcp"))]
+    pub(crate) fn fail_all(&mut self, cx: &mut Cx<'_>, why: &xio_core::Error) {
         self.accepts.drain(..).for_each(|held| cx.finish(held, Err(why.clone())));
     }
 
