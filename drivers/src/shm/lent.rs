@@ -43,7 +43,7 @@ impl<M> Drop for Busy<'_, M> {
 pub(super) type Bell = Box<dyn Fn() + Send + Sync>;
 
 /// Where its bytes are.
-pub(super) enum Bytes {
+enum Bytes {
     /// In the ring, so many.
     There(usize),
     /// No longer there.

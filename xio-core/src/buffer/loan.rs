@@ -207,7 +207,7 @@ mod tests {
             assert_eq!(loan.put(b"abc"), 3);
             loan.fill(|room| {
                 assert_eq!(room.len(), 5);
-                room.copy_from_slice(b"deXXX");
+                room.copy_from_slice(b"de---");
                 2
             });
             assert_eq!((loan.put(b"fgh!"), loan.put(b"more")), (3, 0));
