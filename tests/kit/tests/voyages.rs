@@ -67,6 +67,9 @@ fn an_early_queue_and_levels_that_do_nothing() {
 fn shared_memory() {
     let root = LevelNode::new(shm::driver());
     sail("shm", &root, 0..SEEDS);
+    // Opens that find no place wait in virtual time.
+    let options = shm::Options::default().with_backlog(1);
+    sail("shm(backlog=1)", &LevelNode::new(shm::driver()).with_attr(Box::new(options)), 0..SEEDS);
     let options = shm::Options::default().with_buffer(Size(4096)).with_trust("peer".to_owned());
     sail("shm(buffer=4KiB, trust=peer)", &LevelNode::new(shm::driver()).with_attr(Box::new(options)), 0..SEEDS);
     sail(
